@@ -9,6 +9,7 @@ Error                               base: code, HTTP status, message, details
 │   ├── InvalidScript               a scoring script that cannot work
 │   ├── InvalidSchema               a schema file that cannot be read
 │   ├── InvalidDependencies         a conda or requirements file that cannot be read or resolved
+│   ├── FetchFailed                 a URL, or the way there, did not deliver
 │   ├── PythonNotFound              no interpreter for the manifest's Python
 │   ├── Unauthorized           401  no token, or a wrong one
 │   ├── NotFound               404  nothing of that name
@@ -22,6 +23,8 @@ Error                               base: code, HTTP status, message, details
     ├── GatewayFailed               HAProxy is missing or does not obey
     ├── StorageFailed               disk full, read-only or corrupt
     ├── PortInUse                   somebody else listens there
+    ├── ConnectionLost         503  the other side went away before it answered
+    ├── TimedOut               504  something waited for did not happen in time
     └── NotRunning             503  the control plane does not answer
 
 Each class writes its own sentence: what happened, which value, what to do next. Foreign errors are translated where
@@ -108,6 +111,15 @@ class InvalidDependencies(UserError):
     code = "invalid_dependencies"
 
 
+class FetchFailed(UserError):
+    """`url` is as it may be shown: without credentials and query."""
+
+    code = "fetch_failed"
+
+    def __init__(self, url: str, problem: str) -> None:
+        super().__init__(f"{url} could not be fetched: {problem}", {"url": url})
+
+
 class PythonNotFound(UserError):
     code = "python_not_found"
 
@@ -133,11 +145,13 @@ class Unauthorized(UserError):
 class NotFound(UserError):
     code, status = "not_found", 404
 
-    def __init__(self, noun: str, name: str) -> None:
+    def __init__(self, noun: str, name: str, hint: str = "") -> None:
+        """`hint` says what there is instead, or how to find it; by default the `list` command."""
         self.code = f"{noun}_not_found"
         command = {"environment": "env"}.get(noun, noun)
-        hint = f" `argosy {command} list` shows what there is." if noun != "operation" else ""
-        super().__init__(f"There is no {noun} {name!r}.{hint}", {"noun": noun, "name": name})
+        if not hint and noun != "operation":
+            hint = f"`argosy {command} list` shows what there is."
+        super().__init__(f"There is no {noun} {name!r}. {hint}".rstrip(), {"noun": noun, "name": name})
 
 
 class Conflict(UserError):
@@ -199,6 +213,23 @@ class PortInUse(SystemFailure):
             f"Port {port} on {host} is in use by another program. Choose another with {option} N, or 0 for a free one.",
             {"port": port},
         )
+
+
+class ConnectionLost(SystemFailure):
+    code, status = "connection_lost", 503
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(
+            f"The connection to {where} broke before the answer came ({problem}). Look at the state before you repeat.",
+            {"url": where},
+        )
+
+
+class TimedOut(SystemFailure):
+    code, status = "timed_out", 504
+
+    def __init__(self, what: str, timeout_s: float) -> None:
+        super().__init__(f"{what} took longer than {timeout_s:g} s. It may still finish.", {"timeout_s": timeout_s})
 
 
 class NotRunning(SystemFailure):

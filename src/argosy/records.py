@@ -5,6 +5,8 @@ are hex SHA-256. `encode` and `decode` turn records into JSON values and back.
 """
 
 import dataclasses
+import hashlib
+import json
 import re
 import types
 import typing
@@ -159,6 +161,8 @@ class Recipe:
     conda: str | None = None
     requirements: str | None = None
     inferred: list[str] = field(default_factory=list)
+    index_url: str = ""
+    extra_index_urls: list[str] = field(default_factory=list)
     schema: dict[str, Any] | None = None
     samples: list[dict[str, Any]] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
@@ -395,6 +399,12 @@ def encode(record: Any) -> Any:
     if isinstance(record, list | tuple):
         return [encode(value) for value in record]
     return record
+
+
+def digest(value: Any) -> str:
+    """SHA-256 in hex of the canonical JSON (sorted keys, no spaces, UTF-8) of a record or JSON value."""
+    text = json.dumps(encode(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def decode(cls: type[T], data: Any) -> T:

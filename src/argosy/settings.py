@@ -6,6 +6,7 @@ Unknown keys are refused with their name. Where things lie in the home is `Home`
 
 import hashlib
 import os
+import re
 import tempfile
 import tomllib
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from argosy.errors import InvalidOption, StorageFailed
 
 # A unix socket's path ends at 107 bytes on Linux and 103 on macOS; ours is `<run>/r/<12>/admin` and temporary names.
 _LONGEST_RUN_DIR = 70
+# What can stand in HAProxy's file without quoting.
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9._/@+~=,-]+")
 
 
 def _setting(default: Any, help: str) -> Any:  # noqa: A002
@@ -123,9 +126,9 @@ class Home:
 
     @property
     def run(self) -> Path:
-        """Sockets and run folders: `<home>/run`, or a short private folder elsewhere when that path is too long."""
+        """Sockets and run folders: `<home>/run`, or a short private folder elsewhere when that path is long or odd."""
         inside = self.path / "run"
-        if len(os.fsencode(inside)) <= _LONGEST_RUN_DIR:
+        if len(os.fsencode(inside)) <= _LONGEST_RUN_DIR and _PLAIN_PATH.fullmatch(str(inside)):
             return inside
         digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]
         return Path(tempfile.gettempdir()) / f"argosy-{os.getuid()}-{digest}"

@@ -1,0 +1,130 @@
+"""`argosy image ...`."""
+
+import argparse
+
+from argosy.cli import jobs, parsing, recipe_options
+from argosy.cli.output import Block, Pairs, Table
+from argosy.cli.parsing import Parser, leaf
+from argosy.cli.session import Session
+from argosy.cli.text import clean, moment, size
+from argosy.cli.uses import uses
+from argosy.records import Image, Operation, Reference
+
+
+def build(parser: Parser, name: str) -> None:
+    group = parsing.commands(parser)
+    create = leaf(
+        group,
+        "create",
+        "Make what runs: the plan of an image, and its isolated environment.",
+        create_image,
+        [
+            "argosy image create -n iris --manifest iris:1",
+            "argosy image create -n iris -m iris.pkl -f score.py -c conda.yml -s schema.json",
+        ],
+        "From a manifest, or from the options that make one. Images of the same lock and Python share an environment.",
+    )
+    create.add_argument("-n", "--name", required=True, help="the image's name")
+    create.add_argument("--manifest", metavar="MANIFEST", help="NAME or NAME:VERSION of a manifest")
+    create.add_argument("--description", default="", metavar="TEXT", help="what it is")
+    recipe_options.add(create, registered_as="under the image's name (several: NAME-<file name>)")
+    parsing.wait_option(create, "the environment is ready")
+    leaf(group, "list", "List the latest version of every image.", list_images, ["argosy image list"])
+    show = leaf(
+        group,
+        "show",
+        "Show an image: its layers, its models, what uses it.",
+        show_image,
+        ["argosy image show iris", "argosy image show iris:2 -o json"],
+    )
+    show.add_argument("reference", metavar="NAME[:VERSION]", help="a name shows the latest version")
+    delete = leaf(
+        group, "delete", "Delete a version that no service uses.", delete_image, ["argosy image delete iris:1 --yes"]
+    )
+    delete.add_argument("reference", metavar="NAME:VERSION", help="the version to delete")
+    delete.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def create_image(args: argparse.Namespace, session: Session) -> None:
+    recipe = recipe_options.chosen(args)
+    if args.manifest is None and args.script is None and args.base is None:
+        raise parsing.UsageError("say what it is made of: --manifest MANIFEST, or -f score.py and further options.")
+
+    def finished(operation: Operation) -> tuple[Image, list[Block]]:
+        image = session.client.images.show(str(operation.result["image"]))
+        return image, [_details(image)]
+
+    jobs.run(
+        session,
+        jobs.Job(f"image {clean(args.name)}", f"argosy image show {clean(args.name)}", args.wait),
+        lambda progress: session.client.images.create(
+            args.name,
+            manifest=args.manifest,
+            description=args.description,
+            wait=args.wait,
+            on_message=progress.message,
+            on_progress=progress.bytes,
+            **recipe,
+        ),
+        finished,
+    )
+
+
+def list_images(args: argparse.Namespace, session: Session) -> None:
+    images = session.client.images.list()
+    session.show(
+        images,
+        lambda: [
+            Table(
+                ("name", "version", "state", "manifest", "models", "created (UTC)", "description"),
+                [
+                    (
+                        i.name,
+                        i.version,
+                        i.state,
+                        i.manifest,
+                        ", ".join(pin.reference for pin in i.models),
+                        moment(i.created_at),
+                        i.description,
+                    )
+                    for i in images
+                ],
+                empty="No images yet. Make one: argosy image create -n NAME --manifest MANIFEST",
+            )
+        ],
+    )
+
+
+def show_image(args: argparse.Namespace, session: Session) -> None:
+    image = session.client.images.show(args.reference)
+    layers = Table(
+        ("layer", "title", "size", "key"),
+        [(x.kind, x.title, "" if x.size_bytes is None else size(x.size_bytes), x.key) for x in image.layers],
+        title="layers",
+    )
+    session.show(image, lambda: [_details(image), "", layers])
+
+
+def delete_image(args: argparse.Namespace, session: Session) -> None:
+    image = session.client.images.show(args.reference)
+    if Reference.parse("image", args.reference).version is not None:
+        session.confirm(f"Delete image {image.reference}?", args.yes)
+    session.client.images.delete(args.reference)
+    session.show({"deleted": image.reference}, lambda: [f"image {image.reference} is deleted"])
+
+
+def _details(image: Image) -> Pairs:
+    return Pairs(
+        (
+            ("image", image.reference),
+            ("state", image.state),
+            ("description", image.description),
+            ("digest", image.digest),
+            ("manifest", image.manifest),
+            ("models", ", ".join(pin.reference for pin in image.models)),
+            ("environment", image.environment_key),
+            ("serving runtime", image.serving_runtime),
+            ("created (UTC)", moment(image.created_at)),
+            ("used by", uses(image.used_by)),
+        )
+    )

@@ -1,0 +1,94 @@
+"""The options that make a manifest, shared by `manifest create`, `image create` and `service create|update`."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from argosy.cli.parsing import Collect, Parser, file_argument
+
+if TYPE_CHECKING:
+    from argosy.sdk.recipes import RecipeOptions  # for the annotation; the SDK is loaded by the client
+
+
+def add(parser: Parser, *, registered_as: str, variables: bool = True) -> None:
+    """`registered_as` tells the name that a model file gets. Without `variables`, -e and --secret are left out."""
+    group = parser.add_argument_group("the recipe")
+    group.add_argument(
+        "-i",
+        "--model",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="a registered model, as NAME, NAME:VERSION or NAME@ALIAS; repeatable",
+    )
+    file_argument(
+        group.add_argument(
+            "-m",
+            "--model-file",
+            action="append",
+            default=[],
+            metavar="FILE|DIR",
+            help=f"a model to register on the way, {registered_as}; repeatable",
+        )
+    )
+    file_argument(group.add_argument("-f", "--script", metavar="FILE", help="the scoring script: init() and run()"))
+    file_argument(group.add_argument("-c", "--conda-file", metavar="FILE", help="dependencies as a conda file"))
+    file_argument(group.add_argument("-p", "--requirements", metavar="FILE", help="dependencies as requirements.txt"))
+    file_argument(group.add_argument("-s", "--schema", metavar="FILE", help="the schema of inputs and output, as JSON"))
+    file_argument(
+        group.add_argument(
+            "--sample",
+            action="append",
+            default=[],
+            metavar="FILE",
+            help="a request body as JSON that a replica must answer before it is ready, or "
+            '{"input": body, "output": answer}; repeatable',
+        )
+    )
+    file_argument(
+        group.add_argument(
+            "-D",
+            "--dependency",
+            action="append",
+            default=[],
+            metavar="FILE|DIR",
+            help="a further file, or a folder that keeps its name, beside the script; repeatable",
+        )
+    )
+    group.add_argument("-r", "--runtime", metavar="python:X.Y", help="the Python to run it with")
+    group.add_argument("--from", dest="base", metavar="MANIFEST", help="take all that is not given from this manifest")
+    group.add_argument(
+        "--string-answers",
+        choices=("json", "raw"),
+        help="send a str that run() returns as a JSON string (json), or as it is (raw)",
+    )
+    if variables:
+        add_variables(group)
+
+
+def add_variables(group: "argparse._ArgumentGroup | Parser") -> None:
+    group.add_argument("-e", "--variable", dest="variable", action=Collect, help="an environment variable; repeatable")
+    group.add_argument(
+        "--secret",
+        action=Collect,
+        metavar="K=REF",
+        help="an environment variable whose value is "
+        "looked up when a replica starts: env:NAME or file:/path; repeatable",
+    )
+
+
+def chosen(args: argparse.Namespace, *, variables: bool = True) -> "RecipeOptions":
+    return {
+        "models": args.model,
+        "model_files": args.model_file,
+        "script": args.script,
+        "files": args.dependency,
+        "conda": args.conda_file,
+        "requirements": args.requirements,
+        "schema": args.schema,
+        "samples": args.sample,
+        "runtime": args.runtime,
+        "variables": args.variable if variables else {},
+        "secrets": args.secret if variables else {},
+        "serving": {"string_answers": args.string_answers} if args.string_answers else {},
+        "base": args.base,
+    }

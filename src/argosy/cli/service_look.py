@@ -1,0 +1,112 @@
+"""`argosy service list|show|history|wait`."""
+
+import argparse
+from collections.abc import Sequence
+
+from argosy.cli.output import Block, Pairs, Table
+from argosy.cli.session import Session
+from argosy.cli.text import clean, moment
+from argosy.records import Service, ServiceSettings
+
+
+def list_services(args: argparse.Namespace, session: Session) -> None:
+    services = session.client.services.list()
+    session.show(services, lambda: [table(services)])
+
+
+def show_service(args: argparse.Namespace, session: Session) -> None:
+    service = session.client.services.show(args.name)
+    session.show(service, lambda: [details(service), "", _limits(service.settings), *_replicas(service)])
+
+
+def show_history(args: argparse.Namespace, session: Session) -> None:
+    revisions = session.client.services.history(args.name)
+    session.show(
+        revisions,
+        lambda: [
+            Table(
+                ("revision", "state", "image", "models", "created (UTC)", "live since (UTC)", "reason"),
+                [
+                    (r.number, r.state, r.image, ", ".join(r.models), moment(r.created_at), moment(r.live_at), r.reason)
+                    for r in revisions
+                ],
+            )
+        ],
+    )
+
+
+def wait_for_service(args: argparse.Namespace, session: Session) -> None:
+    session.going_on = "The service is as it was; nothing was stopped."
+    with session.progress(f"wait for {clean(args.name)}") as progress:
+        service = session.client.services.wait(args.name, args.timeout_s, on_message=progress.message)
+    session.show(service, lambda: [details(service)])
+
+
+def table(services: Sequence[Service]) -> Table:
+    return Table(
+        ("name", "state", "replicas", "revision", "image", "env", "url", "reason"),
+        [
+            (
+                s.name,
+                s.state,
+                f"{s.replicas_ready}/{s.replicas_wanted}",
+                s.live_revision or "",
+                s.image or "",
+                s.environment,
+                s.url,
+                s.reason,
+            )
+            for s in services
+        ],
+        empty="No services yet. Make one: argosy service create NAME -m MODEL-FILE -f score.py",
+    )
+
+
+def details(service: Service) -> Pairs:
+    rolling = service.target_revision if service.target_revision != service.live_revision else None
+    return Pairs(
+        (
+            ("service", service.name),
+            ("state", service.state),
+            ("reason", service.reason),
+            ("description", service.description),
+            ("environment", service.environment),
+            ("replicas", f"{service.replicas_ready} of {service.replicas_wanted} ready"),
+            ("revision", service.live_revision),
+            ("rolling to", rolling),
+            ("image", service.image),
+            ("manifest", service.manifest),
+            ("models", ", ".join(service.models)),
+            ("scoring URL", service.scoring_url),
+            ("swagger URL", service.swagger_url),
+            ("docs URL", service.docs_url),
+            ("created (UTC)", moment(service.created_at)),
+            ("updated (UTC)", moment(service.updated_at)),
+        )
+    )
+
+
+def _limits(settings: ServiceSettings) -> Pairs:
+    return Pairs(
+        (
+            ("concurrent requests", f"{settings.max_concurrent_requests} a replica"),
+            ("queued requests", f"{settings.max_queued_requests} a replica"),
+            ("queue wait", f"{settings.max_queue_wait_ms} ms"),
+            ("request timeout", f"{settings.request_timeout_ms} ms"),
+            ("body", f"{settings.max_body_bytes} bytes"),
+            ("cpu", settings.cpu),
+            ("public docs", "yes" if settings.public_docs else "no"),
+            ("variables", ", ".join(f"{key}={value}" for key, value in settings.environment.items())),
+            ("secrets", ", ".join(f"{key}={value}" for key, value in settings.secrets.items())),
+        ),
+        title="limits",
+    )
+
+
+def _replicas(service: Service) -> list[Block]:
+    if not service.replicas:
+        return []
+    rows = [
+        (r.id, r.revision, r.state, r.pid or "", moment(r.started_at), r.restarts, r.reason) for r in service.replicas
+    ]
+    return ["", Table(("replica", "revision", "state", "pid", "started (UTC)", "restarts", "reason"), rows)]

@@ -1,0 +1,101 @@
+"""Builds images for the process runtime: the environment from the lock, the folder from the plan, then the row."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from argosy.images.plan import Plan, image_json, plan
+from argosy.images.pythons import find_python
+from argosy.images.registry import ImageRegistry, manifest_contents
+from argosy.images.runtimes import install_runtime, runtime_digest
+from argosy.images.unpack import BlobPath, image_folder, remove_image, unpack
+from argosy.images.venvs import (
+    Build,
+    check_environment,
+    ensure_environment,
+    environment_key,
+    environment_python,
+    remove_environment,
+)
+from argosy.manifests.dependencies import Dependencies
+from argosy.manifests.lock import index_for
+from argosy.records import Image, Manifest, Reference, check_name
+from argosy.settings import Home, Settings
+from argosy.store.db import Database
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Runnable:
+    """What a replica of an image needs on this machine."""
+
+    image: Image
+    manifest: Manifest
+    folder: Path
+    python: Path
+    runtime_folder: Path
+
+
+class ImageBuilder:
+    """Everything it does is keyed by content, so it can be repeated at any time."""
+
+    def __init__(
+        self,
+        home: Home,
+        settings: Settings,
+        database: Database,
+        images: ImageRegistry,
+        blob_path: BlobPath,
+        version: str,
+    ) -> None:
+        self._home = home
+        self._settings = settings
+        self._database = database
+        self._images = images
+        self._blob_path = blob_path
+        self._version = version
+
+    def create(self, name: str, manifest: Manifest, description: str, say: Say) -> Image:
+        """The image of a manifest; the same manifest gives the same image."""
+        check_name("image", name)
+        key = environment_key(manifest.recipe.lock, manifest.recipe.lock.python)
+        models = manifest_contents(self._database, manifest)
+        made = plan(manifest, models, key, runtime_digest(), self._version)
+        self._prepare(manifest, made.digest, key, say)
+        return self._images.create(name, manifest, Plan(**vars(made)), description)
+
+    def runnable(self, reference: Reference, say: Say = lambda line: None) -> Runnable:
+        """An image ready to run; what was deleted from the disk meanwhile is made again."""
+        image, manifest, _ = self._images.content(reference)
+        self._prepare(manifest, image.digest, image.environment_key, say)
+        return Runnable(
+            image,
+            manifest,
+            image_folder(self._home.images, image.digest),
+            environment_python(self._home.envs, image.environment_key),
+            install_runtime(self._home.envs),
+        )
+
+    def delete(self, reference: Reference) -> None:
+        """Delete the image, and from the disk what no other image needs."""
+        image = self._images.delete(reference)
+        digests, keys = self._images.keys_in_use()
+        if image.digest not in digests:
+            remove_image(self._home.images, image.digest)
+        if image.environment_key not in keys:
+            remove_environment(self._home.envs, image.environment_key)
+
+    def _prepare(self, manifest: Manifest, plan_digest: str, key: str, say: Say) -> None:
+        lock = manifest.recipe.lock
+        if check_environment(self._home.envs, key):
+            say(f"Building the environment: Python {lock.python}, {len(lock.packages)} packages")
+            named = Dependencies(
+                index_url=manifest.recipe.index_url, extra_index_urls=tuple(manifest.recipe.extra_index_urls)
+            )
+            index = index_for(named, self._settings.index_url, self._settings.extra_index_url)
+            ensure_environment(self._home.envs, Build(key, lock, find_python(lock.python), index), say)
+        models = manifest_contents(self._database, manifest)
+        description = image_json(plan_digest, manifest, models)
+        unpack(self._home.images, description, manifest.recipe.files, models, self._blob_path)
+        install_runtime(self._home.envs)

@@ -1,0 +1,224 @@
+"""From what a user gave to a frozen recipe: check, infer what is not given, resolve the lock, register."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from argosy.errors import InvalidFile, InvalidOption
+from argosy.manifests.conda import parse_conda
+from argosy.manifests.dependencies import Dependencies, combine
+from argosy.manifests.infer import Inferred, as_dependencies, infer
+from argosy.manifests.lock import resolve
+from argosy.manifests.registry import ManifestRegistry
+from argosy.manifests.requirements import parse_requirements
+from argosy.manifests.runtime import choose_python, parse_runtime
+from argosy.manifests.samples import check_samples, inferred_samples, read_schema
+from argosy.manifests.scripts import Script, check_inputs, check_script
+from argosy.manifests.variables import check_references, check_variables
+from argosy.models.paths import check_paths
+from argosy.models.registry import ModelRegistry
+from argosy.records import FileEntry, Lock, Manifest, Model, ModelPin, Recipe, Reference
+from argosy.settings import Settings
+from argosy.store.blobs import LocalBlobs
+from argosy_serving import REQUIREMENTS
+from argosy_serving.schema import Schema
+
+Say = Callable[[str], None]
+_SERVING_SWITCHES = {"string_answers": ("json", "raw")}
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A request that is checked, with what the manifest it came `from` gave."""
+
+    name: str
+    models: list[Model]
+    script: str
+    files: list[FileEntry]
+    script_facts: Script
+    schema: dict[str, Any] | None
+    parsed_schema: Schema | None
+    samples: list[dict[str, Any]]
+    request: Mapping[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+class ManifestBuilder:
+    """Requests are ManifestRequest objects of docs/architecture.md, as JSON."""
+
+    def __init__(
+        self, models: ModelRegistry, manifests: ManifestRegistry, blobs: LocalBlobs, settings: Settings
+    ) -> None:
+        self._models = models
+        self._manifests = manifests
+        self._blobs = blobs
+        self._settings = settings
+
+    def create(self, request: Mapping[str, Any], say: Say) -> Manifest:
+        """A new version, or the latest when it would be the same. Raises the UserError that names what is wrong."""
+        origin = self._origin(request)
+        parts = self._parts(_laid_over(origin, request), say)
+        wishes, inferred = self._dependencies(parts, say)
+        lock = self._lock(parts, wishes, inferred, origin, say)
+        given = parts.request
+        recipe = Recipe(
+            models=[ModelPin(model.name, model.version, model.digest) for model in parts.models],
+            runtime=f"python:{lock.python}",
+            script=parts.script,
+            files=sorted(parts.files, key=lambda entry: entry.path),
+            lock=lock,
+            conda=given.get("conda"),
+            requirements=given.get("requirements"),
+            inferred=[f"{one.requirement} ({one.reason})" for one in inferred],
+            index_url=wishes.index_url,
+            extra_index_urls=list(wishes.extra_index_urls),
+            schema=parts.schema,
+            samples=parts.samples,
+            environment=dict(given.get("environment") or {}),
+            secrets=dict(given.get("secrets") or {}),
+            serving=dict(given.get("serving") or {}),
+        )
+        notes = [*parts.notes, *wishes.notes, *(finding for model in parts.models for finding in _findings(model))]
+        return self._manifests.create(parts.name, recipe, notes, str(request.get("description") or ""))
+
+    def _origin(self, request: Mapping[str, Any]) -> Recipe | None:
+        if not request.get("from"):
+            return None
+        return self._manifests.get(Reference.parse("manifest", request["from"])).recipe
+
+    def _parts(self, request: Mapping[str, Any], say: Say) -> _Parts:
+        models = [self._models.get(Reference.parse("model", text)) for text in request.get("models") or []]
+        files = [FileEntry(**entry) for entry in request.get("files") or []]
+        script = request.get("script") or ""
+        self._check_files(script, files, models)
+        facts = check_script(script, self._read(script, files), [entry.path for entry in files])
+        schema = request.get("schema")
+        parsed = read_schema(schema) if schema is not None else None
+        check_inputs(script, facts, None if parsed is None else list(parsed.inputs))
+        _check_serving(request.get("serving") or {})
+        check_variables("environment", request.get("environment") or {})
+        check_references(request.get("secrets") or {})
+        samples, notes = request.get("samples"), []
+        if samples:
+            samples = check_samples(samples, "samples", parsed)
+        elif parsed is not None:
+            samples = inferred_samples(parsed)
+            notes.append("The sample request was made from the schema; give your own with --sample.")
+        else:
+            samples = []
+            notes.append("There is no sample request, so a replica counts as ready when init() has returned.")
+        for note in notes:
+            say(note)
+        return _Parts(request["name"], models, script, files, facts, schema, parsed, samples, request, notes)
+
+    def _check_files(self, script: str, files: Sequence[FileEntry], models: Sequence[Model]) -> None:
+        if not script:
+            raise InvalidOption("-f/--script", None, "a manifest needs a scoring script with a run() function")
+        check_paths([entry.path for entry in files])
+        if script not in {entry.path for entry in files}:
+            raise InvalidFile(script, "the scoring script is not among the files of the manifest.")
+        for entry in files:
+            if self._blobs.touch(entry.sha256) is None:
+                raise InvalidFile(
+                    entry.path, f"its content (SHA-256 {entry.sha256}) was not uploaded. Upload it first."
+                )
+        names: dict[str, str] = {}
+        # Everything lies side by side in a replica's working directory.
+        for path, owner in [
+            *((entry.path.split("/")[0], "the manifest's files") for entry in files),
+            *((top, model.reference) for model in models for top in {f.path.split("/")[0] for f in model.files}),
+        ]:
+            if names.setdefault(path, owner) != owner:
+                raise InvalidFile(
+                    path,
+                    f"both {names[path]} and {owner} bring it, and a replica's working directory has room for one. "
+                    "Register one of them under another file name.",
+                )
+        if len({model.name for model in models}) < len(models):
+            raise InvalidOption("models", [m.reference for m in models], "a manifest takes one version of a model")
+
+    def _dependencies(self, parts: _Parts, say: Say) -> tuple[Dependencies, list[Inferred]]:
+        given = parts.request
+        found = []
+        if given.get("conda"):
+            found.append(parse_conda(given["conda"], given.get("conda_name") or "conda.yml"))
+        if given.get("requirements"):
+            name = given.get("requirements_name") or "requirements.txt"
+            found.append(parse_requirements(given["requirements"], name))
+        if found:
+            return combine(*found), []
+        inspections = [(model.reference, model.inspection) for model in parts.models]
+        inferred = infer(parts.script_facts, inspections, parts.schema)
+        for one in inferred:
+            say(f"Inferred {one.requirement}, because {one.reason}")
+        return as_dependencies(inferred), inferred
+
+    def _lock(
+        self, parts: _Parts, wishes: Dependencies, inferred: Sequence[Inferred], origin: Recipe | None, say: Say
+    ) -> Lock:
+        python = choose_python(parse_runtime(parts.request.get("runtime")), wishes.python)
+        if origin is not None and _same_wishes(origin, parts.request, inferred, python):
+            # Renewed for a new model: the environment stays the very same, which is what makes it quick and safe.
+            return origin.lock
+        say(f"Resolving {len(wishes.requirements)} dependencies for Python {python}")
+        return resolve(
+            wishes, python, REQUIREMENTS, self._settings.index_url, self._settings.extra_index_url, on_line=None
+        )
+
+    def _read(self, script: str, files: Sequence[FileEntry]) -> bytes:
+        entry = next(entry for entry in files if entry.path == script)
+        with self._blobs.open(entry.sha256) as content:
+            return content.read()
+
+
+def _laid_over(origin: Recipe | None, request: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given, and from `origin` what is not. A new script or schema leaves the old samples behind."""
+    if origin is None:
+        return dict(request)
+    old: dict[str, Any] = {
+        "models": [pin.reference for pin in origin.models],
+        "runtime": origin.runtime,
+        "script": origin.script,
+        "files": [vars(entry) for entry in origin.files],
+        "schema": origin.schema,
+        "samples": origin.samples,
+        "environment": origin.environment,
+        "secrets": origin.secrets,
+        "serving": origin.serving,
+    }
+    if request.get("conda") is None and request.get("requirements") is None:
+        old |= {"conda": origin.conda, "requirements": origin.requirements}
+    if "schema" in request:
+        old.pop("samples")
+    if "models" in request:
+        # Recorded answers are the old model's; the requests stay good.
+        old["samples"] = [{k: v for k, v in s.items() if k == "input"} for s in origin.samples]
+    if request.get("files") is not None:
+        script = request.get("script") or origin.script
+        given = {entry["path"] for entry in request["files"]}
+        kept = [vars(e) for e in origin.files if e.path not in given and (e.path != origin.script or e.path == script)]
+        request = {**request, "files": [*request["files"], *kept]}
+    return old | {key: value for key, value in request.items() if value is not None}
+
+
+def _same_wishes(origin: Recipe, request: Mapping[str, Any], inferred: Sequence[Inferred], python: str) -> bool:
+    """Whether nothing that the lock was resolved from has changed."""
+    before = [text.partition(" (")[0] for text in origin.inferred]
+    return (
+        origin.lock.python == python
+        and origin.conda == request.get("conda")
+        and origin.requirements == request.get("requirements")
+        and before == [one.requirement for one in inferred]
+    )
+
+
+def _check_serving(serving: Mapping[str, Any]) -> None:
+    for name, value in serving.items():
+        if name not in _SERVING_SWITCHES:
+            raise InvalidOption("serving", name, f"there is no such switch; known: {', '.join(_SERVING_SWITCHES)}")
+        if value not in _SERVING_SWITCHES[name]:
+            raise InvalidOption(name, value, f"choose one of {', '.join(_SERVING_SWITCHES[name])}")
+
+
+def _findings(model: Model) -> list[str]:
+    return [f"{model.reference}: {finding}" for finding in model.inspection.findings]

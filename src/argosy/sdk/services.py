@@ -1,0 +1,161 @@
+"""Services: create, update, look at, control, delete. `scoring` holds what their callers need."""
+
+from collections.abc import Mapping
+from typing import Any, Unpack
+
+from argosy.errors import InvalidOption
+from argosy.records import Operation, Reference, Revision, Service, check_name
+from argosy.sdk import models, operations, recipes
+from argosy.sdk.files import Progress
+from argosy.sdk.operations import OnMessage
+from argosy.sdk.recipes import RecipeOptions
+from argosy.sdk.wire import Flow, Request, all_pages, call_record, path_of
+
+
+def create(
+    name: str,
+    *,
+    image: str | None = None,
+    environment: str = "local",
+    replicas: int = 1,
+    settings: Mapping[str, Any] | None = None,
+    description: str = "",
+    wait: bool = True,
+    on_message: OnMessage | None = None,
+    on_progress: Progress | None = None,
+    **recipe: Unpack[RecipeOptions],
+) -> Flow[Operation]:
+    """From an image, or in one go from a recipe: register, manifest, image, deploy.
+
+    `settings` are fields of ServiceSettings. The result is `{"service": "iris", "revision": 1}`.
+    """
+    check_name("service", name)
+    body: dict[str, Any] = {
+        "name": name,
+        "environment": check_name("environment", environment),
+        "replicas": replicas,
+        "settings": dict(settings or {}),
+        "description": description,
+    }
+    if image is not None:
+        _refuse_both(image, recipe)
+        body["image"] = str(Reference.parse("image", image))
+    else:
+        body["recipe"] = yield from recipes.send(recipes.plan(name, recipe), on_progress, on_message)
+    request = Request("POST", path_of("services"), json=body, headers=operations.once(), repeatable=True)
+    return (yield from operations.start(request, wait, on_message))
+
+
+def update(
+    name: str,
+    *,
+    image: str | None = None,
+    replicas: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    description: str | None = None,
+    etag: str | None = None,
+    wait: bool = True,
+    on_message: OnMessage | None = None,
+    on_progress: Progress | None = None,
+    **recipe: Unpack[RecipeOptions],
+) -> Flow[Operation]:
+    """Change what is given, without losing a request.
+
+    `models` alone renew the live recipe with those versions. `model_files` takes one file or folder, registered as
+    the next version of the one model that the live revision uses. Further recipe options are laid over the live
+    manifest. `settings` are only the changed ones. `etag` (of Service) makes the update fail when somebody else has
+    changed the service since it was read.
+    """
+    changes = {"replicas": replicas, "settings": dict(settings) if settings else None, "description": description}
+    body: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
+    if image is not None:
+        _refuse_both(image, recipe)
+        body["image"] = str(Reference.parse("image", image))
+    elif recipes.given(recipe):
+        body |= yield from _renewed(name, recipe, on_progress, on_message)
+    if not body:
+        raise InvalidOption("the update", name, "nothing to change was given")
+    headers = operations.once() | ({"If-Match": etag} if etag else {})
+    request = Request("PATCH", _path(name), json=body, headers=headers)
+    return (yield from operations.start(request, wait, on_message))
+
+
+def _refuse_both(image: str, recipe: RecipeOptions) -> None:
+    if recipes.given(recipe):
+        raise InvalidOption("image", image, "give either an image or the options of a new manifest, not both")
+
+
+def _renewed(
+    name: str, recipe: RecipeOptions, on_progress: Progress | None, on_message: OnMessage | None
+) -> Flow[dict[str, Any]]:
+    """`{"models": [...]}` when only models change, else `{"recipe": ...}` on top of the live manifest."""
+    service = yield from show(name)
+    rest = recipe.copy()
+    paths = rest.pop("model_files", ())
+    references = list(rest.pop("models", ()))
+    plan = recipes.plan(name, rest)
+    if paths:
+        target = _only_model(service)
+        if len(paths) > 1 or references:
+            raise InvalidOption("the models", [str(path) for path in paths], "give one file, or references with -i")
+        model = yield from models.register(paths[0], target, on_progress=on_progress, on_message=on_message)
+        references = [model.reference]
+        if on_message:
+            on_message(f"registered model {model.reference}")
+    for reference in references:
+        Reference.parse("model", reference)
+    if not recipes.given(rest):
+        return {"models": references}
+    body = yield from recipes.send(plan, on_progress, on_message)
+    if service.manifest:
+        body.setdefault("from", service.manifest)
+    return {"recipe": body | ({"models": references} if references else {})}
+
+
+def _only_model(service: Service) -> str:
+    """Name of the model that a new file is the next version of."""
+    names = [Reference.parse("model", reference).name for reference in service.models]
+    if len(names) > 1:
+        raise InvalidOption(
+            "-m",
+            service.name,
+            f"the service uses {len(names)} models ({', '.join(service.models)}). Register the new version "
+            "(`argosy model register FILE -n NAME`) and name all of them with -i.",
+        )
+    return names[0] if names else service.name
+
+
+def list_all() -> Flow[list[Service]]:
+    return (yield from all_pages(Service, path_of("services")))
+
+
+def show(name: str) -> Flow[Service]:
+    return (yield from call_record(Service, Request("GET", _path(name))))
+
+
+def scale(name: str, replicas: int, *, wait: bool = True, on_message: OnMessage | None = None) -> Flow[Operation]:
+    request = Request("PATCH", _path(name), json={"replicas": replicas}, headers=operations.once())
+    return (yield from operations.start(request, wait, on_message))
+
+
+def delete(name: str, *, wait: bool = True, on_message: OnMessage | None = None) -> Flow[Operation]:
+    """Stops its replicas and frees its name; what it was made of stays."""
+    request = Request("DELETE", _path(name), headers=operations.once())
+    return (yield from operations.start(request, wait, on_message))
+
+
+def history(name: str) -> Flow[list[Revision]]:
+    """All revisions, newest first."""
+    return (yield from all_pages(Revision, f"{_path(name)}/history"))
+
+
+def rollback(
+    name: str, to: int | None = None, *, wait: bool = True, on_message: OnMessage | None = None
+) -> Flow[Operation]:
+    """Back to revision `to`; None means the one that was live before."""
+    request = Request("POST", f"{_path(name)}/rollback", json={"to": to}, headers=operations.once(), repeatable=True)
+    return (yield from operations.start(request, wait, on_message))
+
+
+def _path(name: str) -> str:
+    return path_of("services", check_name("service", name))

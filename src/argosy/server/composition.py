@@ -1,0 +1,276 @@
+"""The composition root: builds every object of a control plane and hands it to those who need it."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from argosy import __version__
+from argosy.environments.process import ProcessTarget
+from argosy.environments.registry import EnvironmentRegistry
+from argosy.environments.target import Target
+from argosy.errors import Error, PortInUse, StorageFailed
+from argosy.gateway.gateway import Gateway
+from argosy.gateway.logs import rotate
+from argosy.gateway.tls import TlsFiles
+from argosy.images.build import ImageBuilder
+from argosy.images.registry import ImageRegistry
+from argosy.keys import Vault, new_key, read_or_make, write_private
+from argosy.manifests.create import ManifestBuilder
+from argosy.manifests.registry import ManifestRegistry
+from argosy.models.registry import ModelRegistry
+from argosy.records import utc_now
+from argosy.server.app import build_app
+from argosy.server.control import Control
+from argosy.server.jobs import Jobs
+from argosy.server.operations import OperationRunner
+from argosy.server.routing import GatewayRouter, table
+from argosy.services.launching import Launcher
+from argosy.services.logs import tail
+from argosy.services.reconcile import Reconciler
+from argosy.services.registry import ServiceRegistry
+from argosy.settings import Home, Settings
+from argosy.store.blobs import LocalBlobs
+from argosy.store.db import Database
+
+log = logging.getLogger(__name__)
+
+_GATEWAY_EVERY_S = 1.0
+_ROTATE_EVERY_S = 5.0
+_COLLECT_EVERY_S = 3600.0
+# An upload whose model is not registered yet must not lose its blobs.
+_BLOB_GRACE_S = 24 * 3600.0
+_STOP_REPLICAS_S = 30.0
+_FAILURE_LOG_LINES = 20
+
+
+class ControlPlane:
+    """One control plane of one home, from `start` to `stop`. `listener` is the bound socket of the REST API."""
+
+    def __init__(self, home: Home, settings: Settings, tls: TlsFiles | None, listener: socket.socket) -> None:
+        self._home = home
+        self._settings = settings
+        self._listener = listener
+        self._tls = tls
+        self._stop_services = False
+        self._server: uvicorn.Server | None = None
+        self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="housekeeping")
+        scheme = "https" if tls else "http"
+        try:
+            token = read_or_make(home.token, new_key())
+            vault = Vault.open(home.master_key)
+        except OSError as problem:
+            raise StorageFailed(f"{problem.filename}: {problem.strerror}. Make it readable and writable.") from problem
+        database = Database.open(home.database)
+        blobs = LocalBlobs(home.blobs)
+        blobs.clean_temporary()
+        models = ModelRegistry(database, blobs, settings)
+        manifests = ManifestRegistry(database)
+        images = ImageRegistry(database)
+        builder = ImageBuilder(home, settings, database, images, blobs.path, __version__)
+        services = ServiceRegistry(database, vault)
+        environments = EnvironmentRegistry(database)
+        if not environments.all():
+            environments.create("local", "process")
+        target = ProcessTarget(home, settings.log_limit_bytes)
+        gateway = Gateway(home, settings, tls)
+
+        def last_lines(service: str, replica: str) -> list[str]:
+            mine = [path for path in target.log_files(service) if path.name.startswith(replica)]
+            return [readable(line) for line in tail(mine, _FAILURE_LOG_LINES)]
+
+        reconciler = Reconciler(
+            services, target, GatewayRouter(gateway), Launcher(services, builder), last_lines, scheme
+        )
+        routes = reconciler.adopt()
+        gateway.ensure_running(table(routes))
+        host, port = listener.getsockname()[:2]
+        recipes = ManifestBuilder(models, manifests, blobs, settings)
+        jobs = Jobs(settings, blobs, models, manifests, recipes, images, builder, services, reconciler)
+        self.control = Control(
+            home=home,
+            settings=settings,
+            database=database,
+            blobs=blobs,
+            models=models,
+            manifests=manifests,
+            images=images,
+            image_builder=builder,
+            environments=environments,
+            services=services,
+            target=target,
+            reconciler=reconciler,
+            gateway=gateway,
+            operations=OperationRunner(database, jobs.kinds(), settings.operation_workers),
+            url=f"{scheme}://{_shown(host)}:{port}",
+            gateway_url=f"{scheme}://{_shown(settings.host)}:{gateway.port}",
+            ca_file=str(tls.ca) if tls and tls.ca else None,
+            started_at=utc_now(),
+            version=__version__,
+            shutdown=self._shutdown,
+        )
+        self._app = build_app(self.control, token, __version__)
+
+    async def serve(self) -> None:
+        """Until a signal or a shutdown request. The address file is written once requests are answered."""
+        tls: dict[str, Any] = (
+            {"ssl_certfile": str(self._tls.cert), "ssl_keyfile": str(self._tls.key)} if self._tls else {}
+        )
+        config = uvicorn.Config(
+            _with_lifespan(self._app, self._lifespan),
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=3,
+            timeout_keep_alive=65,
+            **tls,
+        )
+        self._server = uvicorn.Server(config)
+        await self._server.serve(sockets=[self._listener])
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._stop_services:
+            await asyncio.to_thread(stop_everything, self.control.gateway, self.control.target)
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self) -> AsyncIterator[None]:
+        control = self.control
+        tasks = [
+            asyncio.create_task(control.reconciler.run(), name="reconcile"),
+            asyncio.create_task(self._every(_GATEWAY_EVERY_S, self._keep_gateway), name="gateway"),
+            asyncio.create_task(self._every(_ROTATE_EVERY_S, self._rotate_logs), name="logs"),
+            asyncio.create_task(self._every(_COLLECT_EVERY_S, self._collect_blobs), name="blobs"),
+        ]
+        resumed = control.operations.resume()
+        if resumed:
+            log.info("%d unfinished operations go on", resumed)
+        write_address(self._home, control)
+        log.info("the control plane answers at %s, the gateway at %s", control.url, control.gateway_url)
+        try:
+            yield
+        finally:
+            control.operations.stop()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _every(self, seconds: float, work: Any) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                await loop.run_in_executor(self._pool, work)
+            except Error as problem:
+                log.warning("%s: %s", work.__name__.strip("_"), problem.message)
+            except Exception:
+                log.exception("%s failed and will be repeated", work.__name__.strip("_"))
+            await asyncio.sleep(seconds)
+
+    def _keep_gateway(self) -> None:
+        self.control.reconciler.renew_routes(lambda routes: self.control.gateway.ensure_running(table(routes)))
+
+    def _rotate_logs(self) -> None:
+        self.control.gateway.rotate_logs()
+        rotate(self._home.logs / "control-plane.log", self._settings.log_limit_bytes)
+
+    def _collect_blobs(self) -> None:
+        used = self.control.models.referenced_blobs() | self.control.manifests.files_in_use()
+        self.control.blobs.delete_unreferenced(used, _BLOB_GRACE_S)
+
+    def _shutdown(self, services: bool) -> None:
+        self._stop_services = services
+        if self._server is not None:
+            self._server.should_exit = True
+
+
+def stop_everything(gateway: Gateway, target: Target) -> None:
+    """The gateway first, so that no request meets a replica that is gone; then the replicas. Nothing is left."""
+    gateway.stop(_STOP_REPLICAS_S)
+    replicas = [one for service in target.services() for one in target.observe(service)]
+    for replica in replicas:
+        target.drain(replica.id, _STOP_REPLICAS_S)
+    deadline = time.monotonic() + 2 * _STOP_REPLICAS_S
+    while time.monotonic() < deadline:
+        left = [one for service in target.services() for one in target.observe(service)]
+        for one in left:
+            if one.state == "gone":
+                target.forget(one.id)
+        if all(one.state == "gone" for one in left):
+            return
+        time.sleep(0.05)
+
+
+def bind(settings: Settings, option: str = "--port") -> socket.socket:
+    """The listening socket of the REST API. Raises PortInUse."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as problem:
+        listener.close()
+        raise PortInUse(settings.host, settings.port, option) from problem
+    return listener
+
+
+def write_address(home: Home, control: Control) -> None:
+    """How the CLI and the SDK find this control plane; the ports stay those of the home."""
+    address = {
+        "url": control.url,
+        "gateway_url": control.gateway_url,
+        "ca_file": control.ca_file,
+        "pid": os.getpid(),
+        "version": control.version,
+        "port": int(control.url.rpartition(":")[2]),
+        "gateway_port": control.gateway.port,
+    }
+    write_private(home.address, json.dumps(address, indent=1).encode())
+
+
+def remembered_ports(home: Home, settings: Settings) -> Settings:
+    """A port of 0 means a free one, but the same one as long as the home lives."""
+    try:
+        known = json.loads(home.address.read_text())
+    except (OSError, ValueError):
+        return settings
+    return replace(
+        settings,
+        port=settings.port or int(known.get("port", 0)),
+        gateway_port=settings.gateway_port or int(known.get("gateway_port", 0)),
+    )
+
+
+def readable(line: str) -> str:
+    """A JSON log line for people: the time of day, the level, the message and a traceback."""
+    entry = json.loads(line)
+    text = f"{str(entry.get('timestamp', ''))[11:23]} {entry.get('level', '')}: {entry.get('message', '')}"
+    return f"{text}\n{entry['exception']}" if entry.get("exception") else text
+
+
+def _shown(host: str) -> str:
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _with_lifespan(app: ASGIApp, lifespan: Any) -> ASGIApp:
+    """The app, with start and stop of the loops tied to the server's own."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await app(scope, receive, send)
+            return
+        await receive()
+        async with lifespan():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    return wrapped

@@ -1,0 +1,219 @@
+"""The long operations: which steps each has, and what every step does with the stages.
+
+A deploy has no engine of its own: it writes desired state, wakes the reconciler and watches what comes of it.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from argosy.errors import Conflict, DeployFailed, NotFound
+from argosy.images.build import ImageBuilder
+from argosy.images.registry import ImageRegistry
+from argosy.manifests.create import ManifestBuilder
+from argosy.manifests.registry import ManifestRegistry
+from argosy.models.fetch import Policy, fetch
+from argosy.models.registry import ModelRegistry
+from argosy.models.request import ModelRequest
+from argosy.records import FileEntry, Image, Reference, ServiceSettings
+from argosy.server.operations import Cancelled, Interrupted, Job, Step
+from argosy.services.reconcile import Reconciler
+from argosy.services.registry import ServiceRegistry, Stored
+from argosy.services.settings import changed
+from argosy.settings import Settings
+from argosy.store.blobs import LocalBlobs
+
+_WATCH_EVERY_S = 0.1
+_PROGRESS_EVERY_S = 1.0
+
+
+class Jobs:
+    """`kinds()` is what the operation runner runs."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        blobs: LocalBlobs,
+        models: ModelRegistry,
+        manifests: ManifestRegistry,
+        manifest_builder: ManifestBuilder,
+        images: ImageRegistry,
+        image_builder: ImageBuilder,
+        services: ServiceRegistry,
+        reconciler: Reconciler,
+    ) -> None:
+        self._settings = settings
+        self._blobs = blobs
+        self._models = models
+        self._manifests = manifests
+        self._manifest_builder = manifest_builder
+        self._images = images
+        self._image_builder = image_builder
+        self._services = services
+        self._reconciler = reconciler
+
+    def kinds(self) -> Mapping[str, Sequence[Step]]:
+        manifest, image = Step("manifest", self._manifest), Step("image", self._image)
+        rollout = Step("rollout", self._rollout)
+        return {
+            "model.fetch": [Step("fetch", self._fetch)],
+            "manifest.create": [manifest],
+            "image.create": [manifest, image],
+            "service.create": [manifest, image, Step("deploy", self._create_service), rollout],
+            "service.update": [manifest, image, Step("deploy", self._update_service), rollout],
+            "service.rollback": [Step("deploy", self._roll_back), rollout],
+            "service.delete": [Step("delete", self._delete_service)],
+        }
+
+    # -- making --------------------------------------------------------------------------------------------------
+
+    def _manifest(self, job: Job) -> dict[str, Any]:
+        recipe = job.input.get("recipe")
+        if recipe is None:
+            return {}
+        manifest = self._manifest_builder.create(recipe, job.say)
+        job.say(f"Manifest {manifest.reference}: {len(manifest.recipe.lock.packages)} packages locked")
+        return {"manifest": manifest.reference}
+
+    def _image(self, job: Job) -> dict[str, Any]:
+        reference = job.made.get("manifest") or job.input.get("manifest")
+        if reference is None:
+            return {}
+        manifest = self._manifests.get(Reference.parse("manifest", reference))
+        name = job.input.get("image_name") or manifest.name
+        image = self._image_builder.create(name, manifest, job.input.get("image_description", ""), job.say)
+        job.say(f"Image {image.reference}")
+        return {"image": image.reference}
+
+    # -- services ------------------------------------------------------------------------------------------------
+
+    def _create_service(self, job: Job) -> dict[str, Any]:
+        name = job.input["name"]
+        if job.made.get("service") != name:
+            settings = changed(ServiceSettings(), job.input.get("settings", {}))
+            try:
+                self._services.create(
+                    name,
+                    job.input["environment"],
+                    self._image_of(job),
+                    job.input["replicas"],
+                    settings,
+                    job.input.get("description", ""),
+                )
+            except Conflict:
+                # Made by this very operation, before a crash kept it from being noted: nobody else may work on it.
+                if self._services.get(name).created_at < job.created_at:
+                    raise
+        self._reconciler.wake(name)
+        return {"service": name, "revision": 1}
+
+    def _update_service(self, job: Job) -> dict[str, Any]:
+        name = job.input["name"]
+        newest = self._services.history(name, 1, None).items[0]
+        if newest.created_at < job.created_at:
+            has_image = "image" in job.made or "image" in job.input
+            stored = self._services.update(
+                name,
+                image=self._image_of(job) if has_image else None,
+                replicas=job.input.get("replicas"),
+                changes=job.input.get("settings", {}),
+                description=job.input.get("description"),
+                if_match=job.input.get("if_match"),
+            )
+            number = stored.target_revision
+        else:
+            # Made by this very operation, before a crash kept it from being noted.
+            number = newest.number
+        self._reconciler.push_settings(name)
+        self._reconciler.wake(name)
+        return {"service": name, "revision": number}
+
+    def _roll_back(self, job: Job) -> dict[str, Any]:
+        stored = self._services.roll_back(job.input["name"], job.input.get("to"))
+        self._reconciler.wake(stored.name)
+        return {"service": stored.name, "revision": stored.target_revision}
+
+    def _delete_service(self, job: Job) -> dict[str, Any]:
+        name = job.input["name"]
+        try:
+            self._services.mark_deleting(name)
+        except NotFound:
+            return {"service": name}
+        self._reconciler.wake(name)
+        job.say(f"Draining the replicas of {name}")
+        while name in self._services.names():
+            self._pause(job)
+        job.say(f"Service {name} is deleted")
+        return {"service": name}
+
+    def _rollout(self, job: Job) -> dict[str, Any]:
+        """Until the revision is live and all replicas are ready, or it has failed."""
+        name, number = job.made["service"], job.made["revision"]
+        said = ""
+        while True:
+            try:
+                stored = self._services.get(name)
+            except NotFound:
+                raise Cancelled(f"Service {name} was deleted meanwhile.") from None
+            if stored.deleting:
+                raise Cancelled(f"Service {name} is being deleted.")
+            self._check_failed(stored, number)
+            condition = self._reconciler.condition(stored)
+            if stored.live_revision == number and condition.state in ("healthy", "stopped"):
+                job.say(f"Revision {number} of {name} is live: {condition.reason}", 1.0)
+                return {}
+            if stored.target_revision not in (number, None) and stored.live_revision != number:
+                raise Cancelled(f"Revision {number} of service {name} was superseded.")
+            if condition.reason != said:
+                said = condition.reason
+                job.say(said)
+            self._pause(job)
+
+    def _check_failed(self, stored: Stored, number: int | None) -> None:
+        if number is None:
+            raise DeployFailed(f"Service {stored.name} has no revision that works. Update it with another image.")
+        revision = self._services.revision(stored.name, number)
+        reason, lines = self._reconciler.failure(stored.name)
+        if revision.state == "failed":
+            live = stored.live_revision
+            kept = f" Revision {live} keeps serving." if live is not None else ""
+            raise DeployFailed(
+                f"Revision {number} of service {stored.name} did not become ready: {revision.reason}{kept}", lines
+            )
+        if stored.live_revision == number and self._reconciler.condition(stored).state == "failed":
+            raise DeployFailed(f"No replica of service {stored.name} is ready: {reason}", lines)
+
+    def _pause(self, job: Job) -> None:
+        if job.stopping:
+            raise Interrupted
+        time.sleep(_WATCH_EVERY_S)
+
+    def _image_of(self, job: Job) -> Image:
+        return self._images.get(Reference.parse("image", job.made.get("image") or job.input["image"]))
+
+    # -- models --------------------------------------------------------------------------------------------------
+
+    def _fetch(self, job: Job) -> dict[str, Any]:
+        policy = Policy(self._settings.url_limit_bytes, self._settings.allow_private_urls)
+        said_s = 0.0
+
+        def progress(done: int, total: int | None) -> None:
+            nonlocal said_s
+            if job.stopping:
+                raise Interrupted
+            if time.monotonic() - said_s > _PROGRESS_EVERY_S:
+                said_s = time.monotonic()
+                job.say(f"Fetched {done / 1e6:,.1f} MB", done / total if total else None)
+
+        fetched = fetch(job.input["url"], self._blobs, policy, progress)
+        model = self._models.register(
+            ModelRequest(
+                name=job.input["name"],
+                kind="file",
+                files=[FileEntry(fetched.name, fetched.blob.sha256, fetched.blob.size_bytes)],
+                source=job.input["source"] or fetched.source,
+                **{key: job.input[key] for key in ("description", "tags", "metrics", "unpack")},
+            )
+        )
+        job.say(f"Model {model.reference}: {model.size_bytes:,} bytes")
+        return {"model": model.reference}

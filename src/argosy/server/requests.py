@@ -1,0 +1,98 @@
+"""Bodies of requests, validated by FastAPI: a wrong one is a 422 that names the field."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from argosy.records import FileEntry
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=63)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class ModelBody(_Body):
+    name: Name
+    kind: Literal["file", "directory"] = "file"
+    files: list[FileEntry] = Field(default_factory=list, max_length=100_000)
+    url: str | None = None
+    source: str = ""
+    description: str = Field(default="", max_length=10_000)
+    tags: dict[str, str] = Field(default_factory=dict)
+    metrics: dict[str, float] = Field(default_factory=dict)
+    unpack: bool = False
+
+
+class ModelChanges(_Body):
+    description: str | None = Field(default=None, max_length=10_000)
+    tags: dict[str, str | None] = Field(default_factory=dict)
+    metrics: dict[str, float | None] = Field(default_factory=dict)
+
+
+class AliasBody(_Body):
+    version: int = Field(ge=1)
+
+
+class ManifestBody(_Body):
+    """Every key but `name` may be left out; `from` gives what is."""
+
+    name: Name | None = None
+    models: list[str] | None = None
+    runtime: str | None = None
+    script: str | None = None
+    files: list[FileEntry] | None = Field(default=None, max_length=10_000)
+    conda: str | None = Field(default=None, max_length=1_000_000)
+    conda_name: str = "conda.yml"
+    requirements: str | None = Field(default=None, max_length=1_000_000)
+    requirements_name: str = "requirements.txt"
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    samples: list[dict[str, Any]] | None = None
+    environment: dict[str, str] | None = None
+    secrets: dict[str, str] | None = None
+    serving: dict[str, Any] | None = None
+    description: str = Field(default="", max_length=10_000)
+    from_: str | None = Field(default=None, alias="from")
+
+    def stored(self) -> dict[str, Any]:
+        """As an operation keeps it."""
+        return self.model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+class ImageBody(_Body):
+    name: Name
+    manifest: str | ManifestBody
+    description: str = Field(default="", max_length=10_000)
+
+
+class EnvironmentBody(_Body):
+    name: Name
+    kind: str = "process"
+
+
+class ServiceBody(_Body):
+    name: Name
+    environment: str = "local"
+    image: str | None = None
+    recipe: ManifestBody | None = None
+    replicas: int = 1
+    settings: dict[str, Any] = Field(default_factory=dict)
+    description: str = Field(default="", max_length=10_000)
+
+
+class ServiceChanges(_Body):
+    image: str | None = None
+    recipe: ManifestBody | None = None
+    models: list[str] | None = None
+    replicas: int | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    description: str | None = Field(default=None, max_length=10_000)
+
+
+class RollbackBody(_Body):
+    to: int | None = None
+
+
+class ShutdownBody(_Body):
+    services: bool = True

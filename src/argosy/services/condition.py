@@ -1,0 +1,36 @@
+"""A service's state in one word and one sentence, from what is wanted and what is seen."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from argosy.environments.target import Observed
+from argosy.services.plan import Desired
+
+
+@dataclass(frozen=True)
+class Condition:
+    """`state`: deploying, healthy, degraded, failed, stopped."""
+
+    state: str
+    reason: str
+
+
+def condition(desired: Desired, observed: Sequence[Observed], last_failure: str) -> Condition:
+    """`last_failure` is why the newest replica or rollout failed, empty when nothing did since the last good state."""
+    ready = sum(1 for r in observed if r.state == "ready" and r.revision == desired.live)
+    if desired.deleting:
+        return Condition("stopped", f"being deleted, {len(observed)} replicas left")
+    if desired.target is not None and desired.target != desired.live:
+        new = sum(1 for r in observed if r.state == "ready" and r.revision == desired.target)
+        kept = f"; revision {desired.live} answers meanwhile" if desired.live is not None and ready else ""
+        return Condition(
+            "deploying", f"revision {desired.target}: {new} of {max(1, desired.replicas)} replicas ready{kept}"
+        )
+    if desired.live is None:
+        return Condition("failed", last_failure or "no revision of this service has ever been ready")
+    if desired.replicas == 0:
+        return Condition("stopped", "scaled to 0 replicas")
+    if ready >= desired.replicas:
+        return Condition("healthy", f"{ready} of {desired.replicas} replicas ready")
+    why = f": {last_failure}" if last_failure else ""
+    return Condition("degraded" if ready else "failed", f"{ready} of {desired.replicas} replicas ready{why}")

@@ -1,0 +1,334 @@
+"""Makes true what the database wants: one task a service, woken by events and by a jittered second.
+
+`plan.actions` decides, this module acts: it asks the target and the router, does what the plan says, and writes down
+what came of it. Nothing here is needed for a prediction: replicas and gateway go on when it stops.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from argosy.environments.target import Launch, Observed, Target
+from argosy.errors import Error, NotFound
+from argosy.services import plan
+from argosy.services.condition import Condition, condition
+from argosy.services.registry import ServiceRegistry, Stored
+from argosy.services.settings import live_settings
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 1.0
+# While something is on its way: how soon to look again.
+_CHANGING_TICK_S = 0.1
+_BACKOFF_LONGEST_S = 60.0
+# A replica that was ready this long starts the back-off anew.
+_STEADY_S = 60.0
+# Beyond the request timeout, for the replica to notice and flush (design: drain_timeout).
+_DRAIN_MARGIN_S = 5.0
+_KILL_MARGIN_S = 5.0
+
+
+@dataclass(frozen=True)
+class ServiceRoute:
+    """Where requests for a service go: replica ids with their addresses."""
+
+    service: str
+    servers: tuple[tuple[str, str], ...]
+    timeout_ms: int
+    max_connections: int
+
+
+class Router(Protocol):
+    """What the reconciler needs of a gateway."""
+
+    def apply(self, routes: Mapping[str, ServiceRoute]) -> None:
+        """Send requests exactly there; returns when it is so."""
+
+    def in_use(self, service: str, replica: str) -> int:
+        """Requests at work on a replica that is not routed any more; 0 when it is unknown."""
+
+
+@dataclass
+class _Tended:
+    """What is remembered of a service between two passes."""
+
+    stored: Stored | None = None
+    observed: list[Observed] = field(default_factory=list)
+    routed: dict[str, str] = field(default_factory=dict)
+    pushed_generation: int = 0
+    crashes: int = 0
+    not_before_s: float = 0.0
+    steady_since_s: float | None = None
+    lost: dict[int, int] = field(default_factory=dict)
+    last_failure: str = ""
+    failed_log: list[str] = field(default_factory=list)
+    stale: bool = True
+    guard: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Reconciler:
+    """`launch(service, revision)` says how to start a replica; `tail(service, replica)` gives its last log lines."""
+
+    def __init__(
+        self,
+        registry: ServiceRegistry,
+        target: Target,
+        router: Router,
+        launch: Callable[[str, int], Launch],
+        tail: Callable[[str, str], list[str]],
+        scheme: str,
+    ) -> None:
+        self._registry = registry
+        self._target = target
+        self._router = router
+        self._launch = launch
+        self._tail = tail
+        self._scheme = scheme
+        self._tended: dict[str, _Tended] = {}
+        self._events: dict[str, asyncio.Event] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="reconcile")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._route_guard = threading.Lock()
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def adopt(self) -> dict[str, ServiceRoute]:
+        """Look at everything that runs already; the routes as they should be from the first moment on. Blocks."""
+        names = sorted(set(self._registry.names()) | self._target.services())
+        list(self._pool.map(self._adopt_one, names))
+        return self._routes()
+
+    async def run(self) -> None:
+        """Tend all services until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            for name in list(self._tended):
+                self._tend(name)
+            await asyncio.Event().wait()
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            self._loop = None
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def wake(self, name: str) -> None:
+        """Desired state has changed: look at once. From any thread."""
+        self._state(name).stale = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._tend, name)
+
+    def _tend(self, name: str) -> None:
+        self._state(name)
+        event = self._events.setdefault(name, asyncio.Event())
+        event.set()
+        if name not in self._tasks or self._tasks[name].done():
+            self._tasks[name] = asyncio.get_running_loop().create_task(self._follow(name, event), name=f"tend {name}")
+
+    async def _follow(self, name: str, event: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        while name in self._tended:
+            event.clear()
+            changing = await loop.run_in_executor(self._pool, self._guarded_pass, name)
+            delay_s = _CHANGING_TICK_S if changing else _TICK_S * random.uniform(0.8, 1.2)  # noqa: S311
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(event.wait(), delay_s)
+        self._events.pop(name, None)
+
+    def renew_routes(self, apply: Callable[[Mapping[str, ServiceRoute]], None]) -> None:
+        """Call `apply` with the routes of this moment, which no other change of routes overtakes."""
+        with self._route_guard:
+            apply(self._routes())
+
+    # -- what others ask -----------------------------------------------------------------------------------------
+
+    def observed(self, name: str) -> list[Observed]:
+        """The replicas as of the last pass."""
+        return self._state(name).observed if name in self._tended else []
+
+    def condition(self, stored: Stored) -> Condition:
+        state = self._tended.get(stored.name, _Tended())
+        return condition(stored.desired, state.observed, state.last_failure)
+
+    def failure(self, name: str) -> tuple[str, list[str]]:
+        """Why the last rollout or replica failed, and the last log lines of that replica."""
+        state = self._tended.get(name, _Tended())
+        return state.last_failure, state.failed_log
+
+    def push_settings(self, name: str) -> None:
+        """Bring live settings to every replica, and end replaced keys when all have confirmed the new ones."""
+        state = self._state(name)
+        with state.guard:
+            self._push(state, self._registry.get(name))
+
+    # -- one pass ------------------------------------------------------------------------------------------------
+
+    def _guarded_pass(self, name: str) -> bool:
+        """Whether to look again soon. A failing pass is logged and repeated: it must never end the task."""
+        try:
+            with self._state(name).guard:
+                return self._pass(name)
+        except Error as problem:
+            self._state(name).last_failure = problem.message
+            log.warning("service %s: %s", name, problem.message)
+        except Exception:
+            log.exception("service %s: this pass failed and will be repeated", name)
+        return False
+
+    def _pass(self, name: str) -> bool:
+        state = self._state(name)
+        stored = self._fresh(name, state)
+        state.observed = self._target.observe(name)
+        if stored is not None and (state.pushed_generation != stored.generation):
+            self._push(state, stored)
+        desired = stored.desired if stored else plan.Desired(name, 0, None, None, deleting=True)
+        seen = [self._seen(state, name, replica) for replica in state.observed]
+        self._note_steadiness(state, desired)
+        lost = state.lost.get(desired.target or 0, 0)
+        steps = plan.actions(desired, seen, lost, time.monotonic() >= state.not_before_s)
+        for step in steps:
+            self._do(name, state, step)
+        starting = any(r.state in ("starting", "draining") for r in state.observed)
+        return bool(steps) or starting
+
+    def _do(self, name: str, state: _Tended, step: plan.Action) -> None:
+        match step:
+            case plan.Start(revision):
+                self._start(name, state, revision)
+            case plan.Route(replica):
+                self._reroute(state, {**state.routed, replica: self._address(state, replica)})
+            case plan.Unroute(replica):
+                self._reroute(state, {k: v for k, v in state.routed.items() if k != replica})
+            case plan.Drain(replica):
+                timeout_s = (state.stored.settings.request_timeout_ms / 1000 if state.stored else 0) + _DRAIN_MARGIN_S
+                self._target.drain(replica, timeout_s + _KILL_MARGIN_S)
+            case plan.Kill(replica):
+                self._target.drain(replica, _KILL_MARGIN_S)
+            case plan.Forget(replica, failure):
+                self._forget(name, state, replica, failure)
+            case plan.Promote(revision):
+                self._registry.promote(name, revision)
+                state.last_failure, state.failed_log, state.crashes, state.stale = "", [], 0, True
+                log.info("service %s: revision %d is live", name, revision)
+            case plan.Fail(revision, reason, replica):
+                state.last_failure, state.failed_log = reason, self._tail(name, replica)
+                state.stale = True
+                self._registry.fail(name, revision, reason)
+                log.warning("service %s: revision %d failed: %s", name, revision, reason)
+            case plan.Removed():
+                self._remove(name, state)
+
+    def _start(self, name: str, state: _Tended, revision: int) -> None:
+        try:
+            self._target.start(self._launch(name, revision))
+        except Error as problem:
+            state.last_failure, state.failed_log = problem.message, []
+            if state.stored is not None and revision != state.stored.live_revision:
+                self._registry.fail(name, revision, problem.message)
+                state.stale = True
+            else:
+                self._back_off(state)
+            log.warning("service %s: no replica of revision %d can be started: %s", name, revision, problem.message)
+
+    def _back_off(self, state: _Tended) -> float:
+        """Seconds until the next start: 0, 1, 3, 7, ... 60."""
+        delay_s = min(_BACKOFF_LONGEST_S, 2.0 ** min(state.crashes, 10) - 1)
+        state.crashes, state.not_before_s = state.crashes + 1, time.monotonic() + delay_s
+        return delay_s
+
+    def _forget(self, name: str, state: _Tended, replica: str, failure: str | None) -> None:
+        gone = next(r for r in state.observed if r.id == replica)
+        if replica in state.routed:
+            self._reroute(state, {k: v for k, v in state.routed.items() if k != replica})
+        if failure is not None:
+            state.last_failure, state.failed_log = failure, self._tail(name, replica)
+            state.lost[gone.revision] = state.lost.get(gone.revision, 0) + 1
+            delay_s = self._back_off(state)
+            log.warning("service %s: replica %s: %s; the next one starts in %.0f s", name, replica, failure, delay_s)
+        self._target.forget(replica)
+
+    def _remove(self, name: str, state: _Tended) -> None:
+        with self._route_guard:
+            self._tended.pop(name, None)
+            self._router.apply(self._routes())
+        self._target.remove_service(name)
+        if state.stored is not None:
+            self._registry.remove(name)
+
+    def _note_steadiness(self, state: _Tended, desired: plan.Desired) -> None:
+        ready = sum(1 for r in state.observed if r.state == "ready" and r.revision == desired.live)
+        if desired.live is None or ready < desired.replicas:
+            state.steady_since_s = None
+        elif state.steady_since_s is None:
+            state.steady_since_s = time.monotonic()
+        elif time.monotonic() - state.steady_since_s > _STEADY_S and state.crashes:
+            state.crashes, state.last_failure, state.failed_log, state.lost = 0, "", [], {}
+
+    def _push(self, state: _Tended, stored: Stored) -> None:
+        hashes = self._registry.key_hashes(stored.name)
+        generation = stored.generation
+        self._target.apply_settings(stored.name, live_settings(stored.settings, hashes, generation, self._scheme))
+        observed = self._target.observe(stored.name)
+        confirmed = all(r.generation >= generation for r in observed if r.state == "ready")
+        if confirmed and self._registry.has_replaced_keys(stored.name):
+            stored = self._registry.settle_keys(stored.name)
+            self._push(state, stored)
+            return
+        # A replica that has not confirmed (busy, say) reads the file by itself; it is asked again in the next pass.
+        state.pushed_generation = generation if confirmed else 0
+        state.stored, state.stale = stored, True
+
+    def _adopt_one(self, name: str) -> None:
+        state = self._state(name)
+        stored = self._fresh(name, state)
+        state.observed = self._target.observe(name)
+        wanted = {stored.live_revision, stored.target_revision} if stored else set()
+        # Those of a rollout that was going on may be routed a little early, which does no harm: they are ready.
+        state.routed = {r.id: r.address for r in state.observed if r.state == "ready" and r.revision in wanted}
+
+    def _fresh(self, name: str, state: _Tended) -> Stored | None:
+        if state.stale:
+            state.stale = False
+            try:
+                state.stored = self._registry.get(name)
+            except NotFound:
+                state.stored = None
+        return state.stored
+
+    def _seen(self, state: _Tended, name: str, replica: Observed) -> plan.Seen:
+        routed = replica.id in state.routed
+        waiting = not routed and replica.state == "ready"
+        return plan.Seen(replica, routed, self._router.in_use(name, replica.id) if waiting else 0)
+
+    def _reroute(self, state: _Tended, routed: dict[str, str]) -> None:
+        # Table and apply under one lock: an older table must not overtake a newer one.
+        with self._route_guard:
+            before, state.routed = state.routed, routed
+            try:
+                self._router.apply(self._routes())
+            except BaseException:
+                state.routed = before
+                raise
+
+    def _routes(self) -> dict[str, ServiceRoute]:
+        routes = {}
+        for name, state in list(self._tended.items()):
+            if state.stored is None:
+                continue
+            settings = state.stored.settings
+            guard = 4 * (settings.max_concurrent_requests + settings.max_queued_requests) + 64
+            routes[name] = ServiceRoute(name, tuple(sorted(state.routed.items())), settings.request_timeout_ms, guard)
+        return routes
+
+    def _address(self, state: _Tended, replica: str) -> str:
+        return next(r.address for r in state.observed if r.id == replica)
+
+    def _state(self, name: str) -> _Tended:
+        return self._tended.setdefault(name, _Tended())

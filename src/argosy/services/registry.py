@@ -1,0 +1,443 @@
+"""Services and their revisions in the database: desired state and history. The reconciler makes it true."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from argosy.errors import Conflict, InvalidOption, NotFound, PreconditionFailed
+from argosy.keys import Vault, key_hash, new_key
+from argosy.records import (
+    Image,
+    ModelPin,
+    Page,
+    Reference,
+    Revision,
+    ServiceKeys,
+    ServiceSettings,
+    check_name,
+    encode,
+    utc_now,
+)
+from argosy.services import settings as service_settings
+from argosy.services.plan import Desired
+from argosy.store.db import Database
+from argosy.store.paging import after, cursor_of
+from argosy.store.tables import (
+    environments,
+    images,
+    manifest_models,
+    models,
+    revisions,
+    service_keys,
+    services,
+)
+
+KEY_SLOTS = ("primary", "secondary")
+MAX_REPLICAS = 1_000
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A service as the database has it."""
+
+    id: int
+    name: str
+    environment: str
+    description: str
+    replicas: int
+    settings: ServiceSettings
+    live_revision: int | None
+    target_revision: int | None
+    deleting: bool
+    generation: int
+    created_at: str
+    updated_at: str
+
+    @property
+    def desired(self) -> Desired:
+        return Desired(self.name, self.replicas, self.live_revision, self.target_revision, self.deleting)
+
+    @property
+    def etag(self) -> str:
+        return f'"{self.generation}-{self.live_revision}-{self.target_revision}-{self.replicas}"'
+
+
+class ServiceRegistry:
+    """Every method is one transaction."""
+
+    def __init__(self, database: Database, vault: Vault) -> None:
+        self._database = database
+        self._vault = vault
+
+    # -- services ------------------------------------------------------------------------------------------------
+
+    def create(
+        self, name: str, environment: str, image: Image, replicas: int, settings: ServiceSettings, description: str
+    ) -> Stored:
+        """The service with revision 1 as its target. Conflict when the name is taken."""
+        check_name("service", name)
+        check_replicas(replicas)
+        now = utc_now()
+        with self._database.write() as connection:
+            if connection.execute(select(services.c.id).where(services.c.name == name)).first() is not None:
+                raise Conflict(
+                    f"Service {name} exists already. Change it with `argosy service update {name}` or use another name."
+                )
+            environment_id = connection.execute(
+                select(environments.c.id).where(environments.c.name == environment)
+            ).scalar()
+            if environment_id is None:
+                raise NotFound("environment", environment)
+            service_id = connection.execute(
+                services.insert()
+                .values(
+                    name=name,
+                    environment_id=environment_id,
+                    description=description,
+                    replicas=replicas,
+                    settings=encode(settings),
+                    live_revision=None,
+                    target_revision=1,
+                    deleting=False,
+                    generation=1,
+                    created_at=now,
+                    updated_at=now,
+                )
+                .returning(services.c.id)
+            ).scalar_one()
+            for slot in KEY_SLOTS:
+                self._insert_key(connection, service_id, name, slot)
+            _add_revision(connection, service_id, 1, image, settings)
+            return _stored(connection, name)
+
+    def update(
+        self,
+        name: str,
+        image: Image | None = None,
+        replicas: int | None = None,
+        changes: dict[str, Any] | None = None,
+        description: str | None = None,
+        if_match: str | None = None,
+    ) -> Stored:
+        """Change what is given. A new image or a cold setting becomes a new target revision."""
+        if replicas is not None:
+            check_replicas(replicas)
+        with self._database.write() as connection:
+            stored = _stored(connection, name)
+            if if_match is not None and if_match != stored.etag:
+                raise PreconditionFailed("Service", name)
+            if stored.deleting:
+                raise Conflict(f"Service {name} is being deleted.")
+            values: dict[str, Any] = {"updated_at": utc_now()}
+            settings = service_settings.changed(stored.settings, changes or {})
+            if settings != stored.settings:
+                values |= {"settings": encode(settings), "generation": stored.generation + 1}
+            if replicas is not None:
+                values["replicas"] = replicas
+            if description is not None:
+                values["description"] = description
+            if image is not None or service_settings.is_cold(stored.settings, settings):
+                values["target_revision"] = self._next_revision(connection, stored, image, settings)
+            connection.execute(services.update().where(services.c.id == stored.id).values(**values))
+            return _stored(connection, name)
+
+    def roll_back(self, name: str, to: int | None) -> Stored:
+        """Make an earlier revision the target: `to`, else the one that was live before."""
+        with self._database.write() as connection:
+            stored = _stored(connection, name)
+            rows = connection.execute(
+                select(revisions).where(revisions.c.service_id == stored.id, revisions.c.live_at.is_not(None))
+            ).all()
+            earlier = sorted((r for r in rows if r.number != stored.live_revision), key=lambda r: r.live_at)
+            if to is None and not earlier:
+                raise Conflict(
+                    f"Service {name} has no earlier revision that was live, so there is nothing to go back to."
+                )
+            chosen = earlier[-1] if to is None else next((r for r in rows if r.number == to), None)
+            if chosen is None:
+                there = ", ".join(str(r.number) for r in rows) or "none"
+                raise InvalidOption("--to", to, f"choose a revision of {name} that was live before ({there})")
+            if chosen.number == stored.live_revision and stored.target_revision == stored.live_revision:
+                raise Conflict(f"Revision {chosen.number} of service {name} is live already.")
+            settings = service_settings.with_cold_of(stored.settings, service_settings.read(chosen.settings))
+            connection.execute(
+                services.update()
+                .where(services.c.id == stored.id)
+                .values(target_revision=chosen.number, settings=encode(settings), updated_at=utc_now())
+            )
+            if chosen.number != stored.live_revision:
+                _set_revision(connection, stored.id, chosen.number, state="starting", reason="")
+            return _stored(connection, name)
+
+    def mark_deleting(self, name: str) -> Stored:
+        with self._database.write() as connection:
+            stored = _stored(connection, name)
+            connection.execute(
+                services.update().where(services.c.id == stored.id).values(deleting=True, updated_at=utc_now())
+            )
+            return _stored(connection, name)
+
+    def remove(self, name: str) -> None:
+        with self._database.write() as connection:
+            connection.execute(services.delete().where(services.c.name == name))
+
+    def promote(self, name: str, number: int) -> None:
+        """The target came up: it is live, the one before is history."""
+        with self._database.write() as connection:
+            stored = _stored(connection, name)
+            if stored.live_revision is not None and stored.live_revision != number:
+                _set_revision(connection, stored.id, stored.live_revision, state="stopped", reason="")
+            _set_revision(connection, stored.id, number, state="live", reason="", live_at=utc_now())
+            connection.execute(
+                services.update().where(services.c.id == stored.id).values(live_revision=number, updated_at=utc_now())
+            )
+
+    def fail(self, name: str, number: int, reason: str) -> None:
+        """The target did not come up: the live one stays what is wanted, with the settings it was made with."""
+        with self._database.write() as connection:
+            stored = _stored(connection, name)
+            _set_revision(connection, stored.id, number, state="failed", reason=reason)
+            values: dict[str, Any] = {"target_revision": stored.live_revision, "updated_at": utc_now()}
+            if stored.live_revision is not None:
+                live = _revision(connection, stored.id, stored.live_revision)
+                kept = service_settings.with_cold_of(stored.settings, service_settings.read(live.settings))
+                values["settings"] = encode(kept)
+            connection.execute(services.update().where(services.c.id == stored.id).values(**values))
+
+    def get(self, name: str) -> Stored:
+        with self._database.read() as connection:
+            return _stored(connection, name)
+
+    def names(self) -> list[str]:
+        with self._database.read() as connection:
+            return list(connection.execute(select(services.c.name).order_by(services.c.name)).scalars())
+
+    def page(self, limit: int, cursor: str | None) -> Page[Stored]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                _services().where(services.c.name > after(cursor, "")).order_by(services.c.name).limit(limit + 1)
+            ).all()
+        found = [_record(row) for row in rows[:limit]]
+        return Page(found, cursor_of(found[-1].name) if len(rows) > limit else None)
+
+    # -- revisions -----------------------------------------------------------------------------------------------
+
+    def history(self, name: str, limit: int, cursor: str | None) -> Page[Revision]:
+        """Newest first."""
+        with self._database.read() as connection:
+            stored = _stored(connection, name)
+            found = _revisions(connection, stored, after(cursor, 2**31), limit + 1)
+        more = len(found) > limit
+        return Page(found[:limit], cursor_of(found[limit - 1].number) if more else None)
+
+    def revision(self, name: str, number: int) -> Revision:
+        with self._database.read() as connection:
+            stored = _stored(connection, name)
+            for revision in _revisions(connection, stored, number + 1, 1):
+                if revision.number == number:
+                    return revision
+        raise NotFound("revision", f"{name}/{number}")
+
+    # -- keys ----------------------------------------------------------------------------------------------------
+
+    def keys(self, name: str) -> ServiceKeys:
+        with self._database.read() as connection:
+            stored = _stored(connection, name)
+            rows = connection.execute(select(service_keys).where(service_keys.c.service_id == stored.id)).all()
+        return ServiceKeys(**{row.slot: self._vault.open_sealed(row.sealed, f"{name}/{row.slot}") for row in rows})
+
+    def key_hashes(self, name: str) -> list[str]:
+        """Hashes of all keys that are valid now, those that are being replaced included."""
+        with self._database.read() as connection:
+            stored = _stored(connection, name)
+            rows = connection.execute(select(service_keys).where(service_keys.c.service_id == stored.id)).all()
+        return sorted({row.hash for row in rows} | {row.previous_hash for row in rows if row.previous_hash})
+
+    def regenerate_key(self, name: str, slot: str) -> Stored:
+        """A new key; the old one stays valid until `settle_keys`."""
+        if slot not in KEY_SLOTS:
+            raise InvalidOption("--regenerate", slot, "choose primary or secondary")
+        with self._database.write() as connection:
+            stored = _stored(connection, name)
+            key = new_key()
+            connection.execute(
+                service_keys.update()
+                .where(service_keys.c.service_id == stored.id, service_keys.c.slot == slot)
+                .values(
+                    hash=key_hash(key),
+                    sealed=self._vault.seal(key, f"{name}/{slot}"),
+                    previous_hash=service_keys.c.hash,
+                )
+            )
+            return _bump(connection, stored)
+
+    def settle_keys(self, name: str) -> Stored:
+        """Every replica has taken over the new keys: the replaced ones end here."""
+        with self._database.write() as connection:
+            stored = _stored(connection, name)
+            connection.execute(
+                service_keys.update().where(service_keys.c.service_id == stored.id).values(previous_hash=None)
+            )
+            return _bump(connection, stored)
+
+    def has_replaced_keys(self, name: str) -> bool:
+        with self._database.read() as connection:
+            stored = _stored(connection, name)
+            waiting = select(func.count()).where(
+                service_keys.c.service_id == stored.id, service_keys.c.previous_hash.is_not(None)
+            )
+            return bool(connection.execute(waiting).scalar_one())
+
+    def _insert_key(self, connection: Connection, service_id: int, name: str, slot: str) -> None:
+        key = new_key()
+        sealed = self._vault.seal(key, f"{name}/{slot}")
+        connection.execute(
+            service_keys.insert().values(service_id=service_id, slot=slot, hash=key_hash(key), sealed=sealed)
+        )
+
+    def _next_revision(
+        self, connection: Connection, stored: Stored, image: Image | None, settings: ServiceSettings
+    ) -> int:
+        if stored.target_revision != stored.live_revision:
+            raise Conflict(
+                f"Revision {stored.target_revision} of service {stored.name} is still being rolled out. Wait for it "
+                f"(`argosy service wait {stored.name}`), then repeat the update."
+            )
+        newest = _revisions(connection, stored, 2**31, 1)[0]
+        base = newest if stored.live_revision is None else _record_of(connection, stored, stored.live_revision)
+        image_id = _image_id(connection, image) if image else _image_id_of(connection, stored.id, base.number)
+        connection.execute(
+            revisions.insert().values(
+                service_id=stored.id,
+                number=newest.number + 1,
+                image_id=image_id,
+                settings=encode(settings),
+                state="starting",
+                created_at=utc_now(),
+            )
+        )
+        return newest.number + 1
+
+
+def check_replicas(replicas: int) -> None:
+    if not 0 <= replicas <= MAX_REPLICAS:
+        raise InvalidOption("--replicas", replicas, f"it must be a whole number from 0 to {MAX_REPLICAS}")
+
+
+def _bump(connection: Connection, stored: Stored) -> Stored:
+    connection.execute(
+        services.update()
+        .where(services.c.id == stored.id)
+        .values(generation=stored.generation + 1, updated_at=utc_now())
+    )
+    return _stored(connection, stored.name)
+
+
+def _services() -> Any:
+    return select(services, environments.c.name.label("environment")).join(
+        environments, environments.c.id == services.c.environment_id
+    )
+
+
+def _stored(connection: Connection, name: str) -> Stored:
+    row = connection.execute(_services().where(services.c.name == name)).first()
+    if row is None:
+        raise NotFound("service", name)
+    return _record(row)
+
+
+def _record(row: Row[Any]) -> Stored:
+    return Stored(
+        id=row.id,
+        name=row.name,
+        environment=row.environment,
+        description=row.description,
+        replicas=row.replicas,
+        settings=service_settings.read(row.settings),
+        live_revision=row.live_revision,
+        target_revision=row.target_revision,
+        deleting=row.deleting,
+        generation=row.generation,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def _image_id(connection: Connection, image: Image) -> int:
+    found = connection.execute(
+        select(images.c.id).where(images.c.name == image.name, images.c.version == image.version)
+    ).scalar()
+    if found is None:
+        raise NotFound("image", str(Reference(image.name, image.version)))
+    return int(found)
+
+
+def _image_id_of(connection: Connection, service_id: int, number: int) -> int:
+    return int(_revision(connection, service_id, number).image_id)
+
+
+def _add_revision(
+    connection: Connection, service_id: int, number: int, image: Image, settings: ServiceSettings
+) -> None:
+    connection.execute(
+        revisions.insert().values(
+            service_id=service_id,
+            number=number,
+            image_id=_image_id(connection, image),
+            settings=encode(settings),
+            state="starting",
+            created_at=utc_now(),
+        )
+    )
+
+
+def _revision(connection: Connection, service_id: int, number: int) -> Row[Any]:
+    return connection.execute(
+        select(revisions).where(revisions.c.service_id == service_id, revisions.c.number == number)
+    ).one()
+
+
+def _set_revision(connection: Connection, service_id: int, number: int, **values: Any) -> None:
+    connection.execute(
+        revisions.update().where(revisions.c.service_id == service_id, revisions.c.number == number).values(**values)
+    )
+
+
+def _record_of(connection: Connection, stored: Stored, number: int) -> Revision:
+    return _revisions(connection, stored, number + 1, 1)[0]
+
+
+def _revisions(connection: Connection, stored: Stored, below: int, limit: int) -> list[Revision]:
+    rows = connection.execute(
+        select(revisions, images.c.name, images.c.version, images.c.digest, images.c.manifest_id)
+        .join(images, images.c.id == revisions.c.image_id)
+        .where(revisions.c.service_id == stored.id, revisions.c.number < below)
+        .order_by(revisions.c.number.desc())
+        .limit(limit)
+    ).all()
+    pins: dict[int, list[str]] = {}
+    for pin in connection.execute(
+        select(manifest_models.c.manifest_id, models.c.name, models.c.version, models.c.digest)
+        .join(models, models.c.id == manifest_models.c.model_id)
+        .where(manifest_models.c.manifest_id.in_({row.manifest_id for row in rows}))
+        .order_by(models.c.name)
+    ):
+        pins.setdefault(pin.manifest_id, []).append(ModelPin(pin.name, pin.version, pin.digest).reference)
+    return [_revision_record(stored.name, row, pins.get(row.manifest_id, [])) for row in rows]
+
+
+def _revision_record(service: str, row: Row[Any], pins: Sequence[str]) -> Revision:
+    return Revision(
+        service=service,
+        number=row.number,
+        image=f"{row.name}:{row.version}",
+        image_digest=row.digest,
+        state=row.state,
+        created_at=row.created_at,
+        settings=service_settings.read(row.settings),
+        reason=row.reason,
+        models=list(pins),
+        live_at=row.live_at,
+    )

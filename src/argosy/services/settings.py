@@ -1,0 +1,89 @@
+"""A service's settings: checked, told apart into hot and cold, and turned into what replicas read."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from argosy.errors import InvalidOption
+from argosy.manifests.variables import check_references, check_variables
+from argosy.records import ServiceSettings, decode
+
+# Changing one of these makes a new revision; the others reach running replicas at once.
+COLD = frozenset({"max_concurrent_requests", "cpu", "init_timeout_s", "environment", "secrets"})
+
+# name -> lowest, highest
+_RANGES: dict[str, tuple[float, float]] = {
+    "max_concurrent_requests": (1, 1_000),
+    "max_queued_requests": (0, 100_000),
+    "max_queue_wait_ms": (1, 3_600_000),
+    "request_timeout_ms": (1, 86_400_000),
+    "max_body_bytes": (1, 10_000_000_000),
+    "init_timeout_s": (1, 86_400),
+    "cpu": (0.01, 1_024),
+}
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "overload_status": (429, 503),
+    "log_level": ("debug", "info", "warning", "error"),
+    "public_docs": (True, False),
+}
+
+
+def changed(settings: ServiceSettings, changes: Mapping[str, Any]) -> ServiceSettings:
+    """`settings` with `changes` applied. InvalidOption names the one that cannot be."""
+    known = {f.name for f in dataclasses.fields(ServiceSettings)}
+    for name, value in changes.items():
+        if name not in known:
+            raise InvalidOption(name, value, f"there is no such setting; known: {', '.join(sorted(known))}")
+        _check(name, value)
+    return dataclasses.replace(settings, **changes)
+
+
+def is_cold(before: ServiceSettings, after: ServiceSettings) -> bool:
+    """Whether going from one to the other needs new replicas."""
+    return any(getattr(before, name) != getattr(after, name) for name in COLD)
+
+
+def with_cold_of(settings: ServiceSettings, revision: ServiceSettings) -> ServiceSettings:
+    """The hot settings of `settings` with the cold ones of a revision."""
+    return dataclasses.replace(settings, **{name: getattr(revision, name) for name in COLD})
+
+
+def read(stored: Any) -> ServiceSettings:
+    return decode(ServiceSettings, stored)
+
+
+def live_settings(settings: ServiceSettings, hashes: Iterable[str], generation: int, scheme: str) -> dict[str, Any]:
+    """`settings.json` of a service (docs/architecture.md)."""
+    return {
+        "generation": generation,
+        "keys": sorted(set(hashes)),
+        "auth": True,
+        "public_docs": settings.public_docs,
+        "max_queued_requests": settings.max_queued_requests,
+        "max_queue_wait_ms": settings.max_queue_wait_ms,
+        "request_timeout_ms": settings.request_timeout_ms,
+        "max_body_bytes": settings.max_body_bytes,
+        "overload_status": settings.overload_status,
+        "log_level": settings.log_level,
+        "scheme": scheme,
+    }
+
+
+def _check(name: str, value: Any) -> None:
+    if name in _CHOICES:
+        if value not in _CHOICES[name] or type(value) is not type(_CHOICES[name][0]):
+            raise InvalidOption(name, value, f"choose one of {', '.join(str(c) for c in _CHOICES[name])}")
+    elif name in _RANGES:
+        if value is None and name == "cpu":
+            return
+        low, high = _RANGES[name]
+        whole = name not in ("cpu", "init_timeout_s")
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and (not whole or isinstance(value, int))
+        if not fits or not low <= value <= high:
+            raise InvalidOption(name, value, f"it must be a {'whole ' if whole else ''}number from {low} to {high}")
+    elif not isinstance(value, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+        raise InvalidOption(name, value, "it must map names to texts")
+    elif name == "secrets":
+        check_references(value)
+    else:
+        check_variables(name, value)

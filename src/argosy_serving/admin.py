@@ -1,0 +1,81 @@
+"""The admin socket: what the control plane asks of this replica. Only its owner can connect (0600)."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from argosy_serving.admission import Admission
+from argosy_serving.protocol import Answer, Request
+from argosy_serving.refusals import BadInput, NoSuchPath, Refusal
+from argosy_serving.settings import SettingsFile
+from argosy_serving.spec import Spec
+from argosy_serving.state import State
+
+_BODY_LIMIT_BYTES = 10_000
+_BODY_LIMIT_S = 5.0
+
+
+class Admin:
+    """`drain(grace_s)` begins to drain; `applied()` makes settings that were just read take effect."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        state: State,
+        admission: Admission,
+        settings: SettingsFile,
+        drain: Callable[[float], None],
+        applied: Callable[[], None],
+    ) -> None:
+        self._spec, self._state, self._admission, self._settings = spec, state, admission, settings
+        self._drain, self._applied = drain, applied
+
+    async def handle(self, request: Request) -> Answer:
+        try:
+            body = await request.body(_BODY_LIMIT_BYTES, _BODY_LIMIT_S)
+            call = (request.method, request.path)
+            if call == ("GET", "/status"):
+                return _json(200, self._status())
+            if call == ("POST", "/reload"):
+                await asyncio.to_thread(self._settings.reload)
+                self._applied()
+                return _json(200, {"generation": self._settings.current.generation})
+            if call == ("POST", "/drain"):
+                self._drain(self._grace_s(body))
+                return _json(200, {"state": self._state.phase})
+            raise NoSuchPath(request.path)
+        except Refusal as refusal:
+            return Answer(refusal.status, [(b"content-type", b"application/json")], refusal.body())
+
+    def _grace_s(self, body: bytes) -> float:
+        try:
+            given = orjson.loads(body) if body else {}
+            grace_s = given.get("grace_s", self._spec.drain_grace_s)
+            if isinstance(grace_s, (int, float)) and not isinstance(grace_s, bool) and 0 <= grace_s <= 3600:
+                return float(grace_s)
+        except (orjson.JSONDecodeError, AttributeError):
+            pass
+        raise BadInput('The body must be JSON such as {"grace_s": 0}, with at most 3600.')
+
+    def _status(self) -> "dict[str, Any]":
+        return {
+            "id": self._spec.id,
+            "service": self._spec.service,
+            "revision": self._spec.revision,
+            "spec_sha256": self._spec.sha256,
+            "generation": self._settings.current.generation,
+            "state": self._state.phase,
+            "reason": self._state.reason,
+            "in_flight": self._admission.in_flight,
+            "queued": self._admission.queued,
+            "stuck": self._admission.stuck,
+            "pid": os.getpid(),
+            "started_at": self._state.started_at,
+        }
+
+
+def _json(status: int, value: Any) -> Answer:
+    return Answer(status, [(b"content-type", b"application/json")], orjson.dumps(value))

@@ -1,0 +1,177 @@
+"""Who may start, who waits, who is refused: the queue in front of the slots, kept on the event loop.
+
+A tap (archive, shadow) attaches in `Admission.finished`, which sees every started request with its body, answer and
+times after the caller was answered; it must hand a copy aside and return. Batching attaches in `workers.Slots._serve`,
+where a worker may take more than one waiting entry from the same queue; each keeps its own claim.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Protocol
+
+from argosy_serving.refusals import Refusal, ScoringTimeout, Shed
+from argosy_serving.scoring import Work
+from argosy_serving.settings import LiveSettings
+
+SWEEP_S = 0.02
+_SMOOTHING = 0.1  # weight of the newest run time in the running mean
+_LONGEST_STUCK_S = 30.0
+
+
+class Entry:
+    """One admitted request. `claim` is won once: by the worker that starts it, or by the loop that gives it up."""
+
+    __slots__ = ("arrived_at", "claim", "deadline_at", "future", "gone", "queued_at", "work")
+
+    def __init__(
+        self, work: Work, arrived_at: float, deadline_at: float, gone: Callable[[], bool], future: "asyncio.Future[None]"
+    ) -> None:
+        self.work, self.arrived_at, self.deadline_at, self.gone, self.future = (
+            work, arrived_at, deadline_at, gone, future,
+        )  # fmt: skip
+        self.queued_at = monotonic()
+        # A lock that is never released: taking it without waiting is atomic, with and without the GIL.
+        self.claim = threading.Lock().acquire
+
+
+class Workers(Protocol):
+    """Where admitted entries run. Calls `Admission.finished` on the loop for each entry it took."""
+
+    def submit(self, entry: Entry) -> None: ...
+
+    def give_up(self, entry: Entry) -> None:
+        """Its caller was told it timed out; stop it where that is possible."""
+
+
+class Admission:
+    """All of it runs on the loop; only claims are shared with workers."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, slots: int, settings: Callable[[], LiveSettings]) -> None:
+        self._loop, self.slots, self._settings = loop, slots, settings
+        self.workers: Workers | None = None
+        self.occupied = 0  # admitted and not yet finished, waiting and running
+        self.mean_run_s = 0.0
+        self.last_finished_at = monotonic()
+        self._waiting: deque[Entry] = deque()
+        self._running: set[Entry] = set()
+        self._sweeping = False
+        self._all_stuck_since = 0.0
+        self.on_finished: Callable[[Entry], None] = lambda entry: None
+
+    @property
+    def stuck(self) -> int:
+        """Slots whose request was given up after the request timeout and that still have not returned."""
+        limit_s = self._settings().request_timeout_ms / 1000
+        now = monotonic()
+        return sum(1 for e in self._running if e.future.done() and now >= e.arrived_at + limit_s)
+
+    @property
+    def in_flight(self) -> int:
+        return min(self.occupied, self.slots)
+
+    @property
+    def queued(self) -> int:
+        return max(0, self.occupied - self.slots)
+
+    @property
+    def stalled(self) -> bool:
+        """Every slot hangs, or the queue is full and nothing has finished for ten usual times (at least 2 s)."""
+        if self._running and self.stuck >= self.slots:
+            return True
+        full = self.occupied >= self.slots + self._settings().max_queued_requests and self.occupied > self.slots
+        return full and monotonic() - self.last_finished_at > max(2.0, 10 * self.mean_run_s)
+
+    def hopeless(self) -> bool:
+        """True when every slot has hung for the request timeout again (2 to 30 s): only a new process helps."""
+        if not self._running or self.stuck < self.slots:
+            self._all_stuck_since = 0.0
+            return False
+        now = monotonic()
+        self._all_stuck_since = self._all_stuck_since or now
+        patience_s = min(_LONGEST_STUCK_S, max(2.0, self._settings().request_timeout_ms / 1000))
+        return now - self._all_stuck_since > patience_s
+
+    def predicted_wait_s(self) -> float:
+        ahead = self.occupied - self.slots + 1
+        return max(0, ahead) * self.mean_run_s / self.slots
+
+    def check_door(self, left_s: float) -> None:
+        """Raise Shed when a request with `left_s` until its deadline could only be refused later."""
+        if self.occupied >= self.slots + self._settings().max_queued_requests:
+            raise self._shed("queue_full", f"All {self.slots} slots are busy and the queue is full.")
+        if self.occupied >= self.slots and self.predicted_wait_s() > left_s:
+            raise self._shed("deadline", "The request would wait past its deadline.")
+        if left_s <= 0:
+            raise self._shed("deadline", "The request's deadline has passed.")
+
+    async def run(self, work: Work, arrived_at: float, deadline_at: float, gone: Callable[[], bool]) -> None:
+        """Admit and wait. Raises Shed when it never started, ScoringTimeout when it did and took too long."""
+        self.check_door(deadline_at - monotonic())
+        entry = Entry(work, arrived_at, deadline_at, gone, self._loop.create_future())
+        self.occupied += 1
+        self._waiting.append(entry)
+        if not self._sweeping:
+            self._sweeping = True
+            self._loop.call_later(SWEEP_S, self._sweep)
+        assert self.workers is not None, "requests are refused until the script is loaded"
+        self.workers.submit(entry)
+        await entry.future
+
+    def finished(self, entry: Entry) -> None:
+        """A worker is done with `entry`, in time or not."""
+        self.occupied -= 1
+        self._running.discard(entry)
+        work = entry.work
+        self.last_finished_at = now = monotonic()
+        took_s = now - work.started_at
+        self.mean_run_s += _SMOOTHING * (took_s - self.mean_run_s) if self.mean_run_s else took_s
+        if not entry.future.done():
+            if work.problem is None:
+                entry.future.set_result(None)
+            else:
+                entry.future.set_exception(work.problem)
+        self.on_finished(entry)
+
+    def _sweep(self) -> None:
+        """Move started entries over, and give up what waited too long, passed its deadline or lost its caller."""
+        now = monotonic()
+        longest_wait_s = self._settings().max_queue_wait_ms / 1000
+        kept: deque[Entry] = deque()
+        for entry in self._waiting:
+            if entry.future.done():
+                continue
+            if entry.work.started_at:
+                self._running.add(entry)
+                continue
+            refusal = self._expired(entry, now, longest_wait_s)
+            if refusal is None:
+                kept.append(entry)
+            elif entry.claim(False):
+                self.occupied -= 1
+                entry.future.set_exception(refusal)
+            else:
+                self._running.add(entry)  # a worker was faster
+        self._waiting = kept
+        for entry in self._running:
+            if now >= entry.deadline_at and not entry.future.done():
+                entry.future.set_exception(ScoringTimeout(round(entry.deadline_at - entry.arrived_at, 3)))
+                if self.workers is not None:
+                    self.workers.give_up(entry)
+        if self.occupied:
+            self._loop.call_later(SWEEP_S, self._sweep)
+        else:
+            self._waiting.clear()
+            self._sweeping = False
+
+    def _expired(self, entry: Entry, now: float, longest_wait_s: float) -> "Refusal | None":
+        if now >= entry.deadline_at or entry.gone():
+            return self._shed("deadline", "The request's deadline passed while it waited.")
+        if now - entry.queued_at >= longest_wait_s:
+            return self._shed("queue_wait", f"The request waited longer than {longest_wait_s:g} seconds.")
+        return None
+
+    def _shed(self, reason: str, message: str) -> Shed:
+        return Shed(reason, message, self.occupied * self.mean_run_s / self.slots)

@@ -1,0 +1,307 @@
+"""The data plane of one replica: `App.handle(request)` answers every request, with and without the service's prefix.
+
+`/livez`, `/readyz` and `/metrics` exist only without the prefix, so the gateway can never route to them.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import Any
+
+import orjson
+
+from argosy_serving import docs_page, documents
+from argosy_serving.admission import Admission, Entry
+from argosy_serving.auth import caller_of
+from argosy_serving.metrics import Metrics
+from argosy_serving.protocol import Answer, Gone, Request
+from argosy_serving.refusals import (
+    BadInput,
+    NoSuchPath,
+    Refusal,
+    ScoringFailed,
+    ScoringTimeout,
+    Shed,
+    Unauthorized,
+    Unavailable,
+    WrongMethod,
+    WrongType,
+)
+from argosy_serving.request_context import REQUEST_ID
+from argosy_serving.schema import Schema
+from argosy_serving.scoring import Work
+from argosy_serving.settings import LiveSettings
+from argosy_serving.spec import Image, Spec
+from argosy_serving.state import DRAINING, State
+
+logger = logging.getLogger("argosy")
+
+_SANE_ID = re.compile(rb"[\x20-\x7e]{1,128}").fullmatch
+_TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
+_MILLISECONDS = re.compile(rb"[1-9][0-9]{0,9}").fullmatch
+_JSON_TYPE = (b"content-type", b"application/json")
+_SLOWEST_BODY_S = 30.0
+_TYPES_KNOWN = 64  # content types remembered as readable; more would only be somebody playing
+
+Handler = Callable[[Request], Awaitable[Answer]]
+
+
+class App:
+    """Everything that can be computed at start is: the routes, the headers, the documents."""
+
+    def __init__(
+        self, spec: Spec, image: Image, state: State, admission: Admission, settings: Callable[[], LiveSettings]
+    ) -> None:
+        self._spec, self._state, self._admission, self._settings = spec, state, admission, settings
+        self.schema: Schema | None = None  # set before the state becomes ready
+        self._models = ",".join(map(str, image.models))
+        self._with_schema = image.schema is not None
+        self.metrics = Metrics(
+            {
+                "service": spec.service,
+                "revision": str(spec.revision),
+                "model": ",".join(model.name for model in image.models),
+                "model_version": ",".join(str(model.version) for model in image.models),
+            }
+        )
+        admission.on_finished = self._measure
+        self._identity = [
+            (b"x-argosy-revision", str(spec.revision).encode()),
+            (b"x-argosy-model", self._models.encode("ascii", "replace")),
+        ]
+        self._readable_types: set[bytes | None] = {None, b"application/json"}
+        self._documents: dict[tuple[Any, ...], bytes] = {}
+        prefix = f"/api/v1/service/{spec.service}"
+        self._routes: dict[str, tuple[str, Handler]] = {
+            "/livez": ("GET", self._livez),
+            "/readyz": ("GET", self._readyz),
+            "/metrics": ("GET", self._metrics_page),
+            **self._public_routes(""),
+            **self._public_routes(prefix),
+        }
+        self._score_paths = {"/score", f"{prefix}/score"}
+
+    def _public_routes(self, prefix: str) -> "dict[str, tuple[str, Handler]]":
+        routes: dict[str, tuple[str, Handler]] = {
+            f"{prefix}/score": ("POST", self._score),
+            f"{prefix}/": ("GET", self._health),
+            f"{prefix}/swagger.json": ("GET", self._document(documents.swagger, prefix)),
+            f"{prefix}/openapi.json": ("GET", self._document(documents.openapi, prefix)),
+            f"{prefix}/docs": ("GET", self._for_readers(lambda _: docs_page.page(self._spec.service))),
+            f"{prefix}/docs/": ("GET", self._to_docs),
+        }
+        for name in docs_page.ASSETS:
+            routes[f"{prefix}/docs/{name}"] = ("GET", self._asset(name))
+        if prefix:
+            routes[prefix] = ("GET", self._health)
+        return routes
+
+    async def handle(self, request: Request) -> Answer:
+        """The answer to any request. Raises Gone only."""
+        if request.path in self._score_paths and request.method == "POST":
+            return await self._score(request)
+        try:
+            route = self._routes.get(request.path)
+            if route is None:
+                raise NoSuchPath(request.path)
+            method, handler = route
+            if request.method != method and not (method == "GET" and request.method == "HEAD"):
+                raise WrongMethod(request.method, method)
+            return await handler(request)
+        except Refusal as refusal:
+            return self._refuse(refusal, self._request_id(request), request)
+        except Gone:
+            raise
+        except Exception:
+            logger.exception("Answering %s failed", request.path)
+            return self._refuse(ScoringFailed("", "The server failed."), self._request_id(request), request)
+
+    async def _score(self, request: Request) -> Answer:
+        arrived_at = monotonic()
+        request_id = self._request_id(request)
+        try:
+            settings = self._settings()
+            headers = request.headers
+            caller = caller_of(settings, headers.get(b"authorization"))
+            if caller is None:
+                raise Unauthorized(self._spec.service, browser=False)
+            if not self._state.takes_work:
+                raise self._unavailable()
+            self._check_type(headers)
+            limit_s = self._limit_s(settings, headers)
+            # Asked before the body is read: a caller that must be refused need not send it.
+            self._admission.check_door(limit_s)
+            body = await request.body(settings.max_body_bytes, min(_SLOWEST_BODY_S, limit_s))
+            if not self._state.takes_work:
+                raise self._unavailable()
+            work = Work(body, headers, request_id.decode("latin-1"), caller)
+            await self._admission.run(work, arrived_at, arrived_at + limit_s, request.gone)
+        except Refusal as refusal:
+            return self._refuse(refusal, request_id, request, count=True)
+        except Gone:
+            raise
+        except Exception:
+            REQUEST_ID.set(request_id.decode("latin-1"))
+            logger.exception("The server failed")
+            failure = ScoringFailed(request_id.decode("latin-1"), "The server failed.")
+            return self._refuse(failure, request_id, request, count=True)
+        self.metrics.answered(work.status)
+        timing = b"queue;dur=%.3f, decode;dur=%.3f, run;dur=%.3f, encode;dur=%.3f" % (
+            (work.started_at - arrived_at) * 1e3,
+            (work.decoded_at - work.started_at) * 1e3,
+            (work.ran_at - work.decoded_at) * 1e3,
+            (work.encoded_at - work.ran_at) * 1e3,
+        )
+        out = [(b"content-type", work.content_type), (b"x-request-id", request_id), (b"server-timing", timing)]
+        out += self._identity
+        out += work.extra_headers
+        self._add_common(out, headers)
+        return Answer(work.status, out, work.result)
+
+    @staticmethod
+    def _request_id(request: Request) -> bytes:
+        given = request.headers.get(b"x-request-id")
+        if given is not None and _SANE_ID(given):
+            return given
+        return os.urandom(16).hex().encode()
+
+    def _check_type(self, headers: "dict[bytes, bytes]") -> None:
+        """Text and JSON are read when there is a schema, anything when there is none; never compressed bodies."""
+        if encoding := headers.get(b"content-encoding"):
+            if encoding.strip().lower() != b"identity":
+                raise WrongType(f"content-encoding {encoding.decode('latin-1')}")
+        given = headers.get(b"content-type")
+        if not self._with_schema or given in self._readable_types:
+            return
+        assert given is not None
+        kind = given.partition(b";")[0].strip().lower()
+        if kind and kind != b"application/json" and not kind.startswith(b"text/") and not kind.endswith(b"+json"):
+            raise WrongType(given.decode("latin-1"))
+        if len(self._readable_types) < _TYPES_KNOWN:
+            self._readable_types.add(given)
+
+    @staticmethod
+    def _limit_s(settings: LiveSettings, headers: "dict[bytes, bytes]") -> float:
+        """Seconds this request may take in all: the service's time-out, or the caller's when it is shorter."""
+        given = headers.get(b"x-request-timeout-ms")
+        if given is None:
+            return settings.request_timeout_ms / 1000
+        if not _MILLISECONDS(given):
+            shown = given[:40].decode("latin-1")
+            raise BadInput(
+                f"Header x-request-timeout-ms must be a whole number of milliseconds, not {shown!r}.",
+                {"header": "x-request-timeout-ms", "expected": "a whole number of milliseconds", "received": shown},
+            )
+        return min(settings.request_timeout_ms, int(given)) / 1000
+
+    def _unavailable(self) -> Unavailable:
+        if self._state.phase == DRAINING:
+            return Unavailable("draining", "This replica is stopping. Try again.", 1)
+        return Unavailable("loading", f"The model is not ready: {self._state.reason}.", 2)
+
+    def _refuse(self, refusal: Refusal, request_id: bytes, request: Request, count: bool = False) -> Answer:
+        status = refusal.status
+        headers = [_JSON_TYPE, (b"x-request-id", request_id), *self._identity]
+        if isinstance(refusal, Shed):
+            status = refusal.outer_status(self._settings().overload_status)
+            if count:
+                self.metrics.refused(refusal.code)
+            if self._spec.behind_gateway and count:
+                headers += [(b"x-argosy-shed", refusal.code.encode()), (b"x-argosy-overload", b"%d" % status)]
+                status = 425
+        if isinstance(refusal, ScoringTimeout):
+            REQUEST_ID.set(request_id.decode("latin-1"))
+            logger.warning("%s The slot stays busy until run() returns.", refusal.message)
+        for name, value in refusal.headers.items():
+            headers.append((name.encode(), value.encode("latin-1", "replace")))
+        if count:
+            self.metrics.answered(status)
+        self._add_common(headers, request.headers)
+        return Answer(status, headers, refusal.body())
+
+    def _add_common(self, out: "list[tuple[bytes, bytes]]", headers: "dict[bytes, bytes]") -> None:
+        trace = headers.get(b"traceparent")
+        if trace is not None and _TRACE(trace):
+            out.append((b"traceparent", trace))
+        if self._state.phase == DRAINING:
+            out.append((b"connection", b"close"))
+
+    def _measure(self, entry: Entry) -> None:
+        work = entry.work
+        if work.problem is None and work.ran_at:
+            self.metrics.scored(work, entry.queued_at, entry.arrived_at)
+
+    async def _health(self, request: Request) -> Answer:
+        if not self._state.takes_work:
+            raise self._unavailable()
+        return self._answer(b'"Healthy"', request)
+
+    async def _livez(self, request: Request) -> Answer:
+        return self._answer(b'{"status":"alive"}', request)
+
+    async def _readyz(self, request: Request) -> Answer:
+        phase = self._state.phase
+        stalled = phase == "ready" and self._admission.stalled
+        status = 200 if phase == "ready" and not stalled else 503
+        reason = "no slot has answered for too long" if stalled else self._state.reason
+        return self._answer(orjson.dumps({"status": phase, "reason": reason}), request, status)
+
+    async def _metrics_page(self, request: Request) -> Answer:
+        admission = self._admission
+        gauges = {
+            "queue_depth": admission.queued,
+            "in_flight": admission.in_flight,
+            "concurrency_limit": admission.slots,
+            "queue_limit": self._settings().max_queued_requests,
+            "stuck": admission.stuck,
+            "ready": int(self._state.phase == "ready" and not admission.stalled),
+        }
+        kind = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+        return Answer(200, [kind], self.metrics.render(gauges).encode())
+
+    def _document(self, render: "Callable[[documents.About, Schema | None], bytes]", prefix: str) -> Handler:
+        def answer(request: Request) -> Answer:
+            settings = self._settings()
+            forwarded = request.headers.get(b"x-forwarded-proto") if self._spec.behind_gateway else None
+            scheme = forwarded.decode() if forwarded in (b"http", b"https") else settings.scheme
+            key = (render, prefix, scheme, settings.auth, self.schema is None)
+            if key not in self._documents:
+                about = documents.About(
+                    self._spec.service, self._spec.revision, self._models, prefix, scheme, settings.auth
+                )
+                self._documents[key] = render(about, self.schema)
+            return self._answer(self._documents[key], request)
+
+        return self._for_readers(answer)
+
+    def _for_readers(self, answer: "Callable[[Request], Answer]") -> Handler:
+        """Documents need a key, as Bearer or as the password of HTTP Basic, unless they are public."""
+
+        async def handler(request: Request) -> Answer:
+            settings = self._settings()
+            given = request.headers.get(b"authorization")
+            if not settings.public_docs and caller_of(settings, given, browser=True) is None:
+                raise Unauthorized(self._spec.service, browser=True)
+            return answer(request)
+
+        return handler
+
+    def _asset(self, name: str) -> Handler:
+        made: list[Answer] = []
+
+        def answer(_: Request) -> Answer:
+            if not made:
+                made.append(docs_page.asset(name))
+            return Answer(200, list(made[0].headers), made[0].body)
+
+        return self._for_readers(answer)
+
+    async def _to_docs(self, request: Request) -> Answer:
+        return Answer(308, [(b"location", b"../docs")], b"")
+
+    def _answer(self, body: bytes, request: Request, status: int = 200) -> Answer:
+        headers = [_JSON_TYPE, *self._identity]
+        self._add_common(headers, request.headers)
+        return Answer(status, headers, body)

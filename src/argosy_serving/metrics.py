@@ -1,0 +1,78 @@
+"""Counters and histograms of a replica, in Prometheus' text format (version 0.0.4). Touched on the loop only."""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+
+from argosy_serving.scoring import Work
+
+BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+STAGES = ("queue", "decode", "run", "encode", "total")
+
+
+class Histogram:
+    __slots__ = ("count", "counts", "sum_s")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS_S) + 1)
+        self.count, self.sum_s = 0, 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(BUCKETS_S, seconds)] += 1
+        self.count += 1
+        self.sum_s += seconds
+
+
+class Metrics:
+    """`labels` stand on every line: service, revision, model, model_version."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        self._labels = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+        self.answers: dict[int, int] = {}
+        self.shed: dict[str, int] = {}
+        self._stages = {stage: Histogram() for stage in STAGES}
+        self._adders = tuple(self._stages[stage].add for stage in STAGES)
+
+    def answered(self, status: int) -> None:
+        self.answers[status] = self.answers.get(status, 0) + 1
+
+    def refused(self, reason: str) -> None:
+        self.shed[reason] = self.shed.get(reason, 0) + 1
+
+    def scored(self, work: Work, queued_at: float, arrived_at: float) -> None:
+        """Times of one request that ran to its end."""
+        queue, decode, run, encode, total = self._adders
+        queue(work.started_at - queued_at)
+        decode(work.decoded_at - work.started_at)
+        run(work.ran_at - work.decoded_at)
+        encode(work.encoded_at - work.ran_at)
+        total(work.encoded_at - arrived_at)
+
+    def render(self, gauges: Mapping[str, float]) -> str:
+        """`gauges` are the values of this moment, by name without the prefix."""
+        lines = ["# HELP argosy_requests_total Answers to score requests by status code.",
+                 "# TYPE argosy_requests_total counter"]  # fmt: skip
+        lines += [self._line("argosy_requests_total", f'code="{c}"', n) for c, n in sorted(self.answers.items())]
+        lines += ["# HELP argosy_shed_total Requests refused before they started, by reason.",
+                  "# TYPE argosy_shed_total counter"]  # fmt: skip
+        lines += [self._line("argosy_shed_total", f'reason="{r}"', n) for r, n in sorted(self.shed.items())]
+        lines += ["# HELP argosy_request_seconds Seconds of a scored request by stage.",
+                  "# TYPE argosy_request_seconds histogram"]  # fmt: skip
+        for stage, histogram in self._stages.items():
+            total = 0
+            for bound, count in zip((*map(repr, BUCKETS_S), "+Inf"), histogram.counts, strict=True):
+                total += count
+                lines.append(self._line("argosy_request_seconds_bucket", f'stage="{stage}",le="{bound}"', total))
+            lines.append(self._line("argosy_request_seconds_sum", f'stage="{stage}"', histogram.sum_s))
+            lines.append(self._line("argosy_request_seconds_count", f'stage="{stage}"', histogram.count))
+        for name, value in gauges.items():
+            kind = "counter" if name.endswith("_total") else "gauge"
+            lines += [f"# TYPE argosy_{name} {kind}", self._line(f"argosy_{name}", "", value)]
+        return "\n".join(lines) + "\n"
+
+    def _line(self, name: str, extra: str, value: float) -> str:
+        labels = ",".join(part for part in (self._labels, extra) if part)
+        return f"{name}{{{labels}}} {value!r}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,0 +1,256 @@
+"""A schema file (plain JSON) to `Schema`, which decodes request bodies.
+
+The file: `{"input": {name: entry}, "output": {name: entry}}`. An entry has `type` (numpy, pandas, standard),
+`swagger` (JSON Schema, for the documents and for inputs of type standard), and optionally `example` and
+
+- numpy: `dtype`, `shape` (null for a free axis; the first is the batch), `nullable` (null becomes NaN; default false);
+- pandas: `columns`, an array of `{"name", "dtype"}` with optional `nullable`, `categories`, `timezone`. An array, so
+  that no tool that sorts keys can change the order of the columns.
+
+What is left out is taken from `swagger`, which is how a file of 2017 is read: its pickled part (`internal`) is never
+looked at. Reading needs neither numpy nor pandas; `prepare` does.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from argosy_serving.schema.arrays import ARRAY_TYPES, compile_array
+from argosy_serving.schema.frames import COLUMN_TYPES, EXTENSION_TYPES, Column, compile_frame
+from argosy_serving.schema.problems import InvalidInput, InvalidSchemaFile, describe, step
+from argosy_serving.schema.standard import compile_standard
+from argosy_serving.schema.swagger import array_fragment, array_of, column_of, frame_fragment, made_up
+
+TYPES = ("standard", "numpy", "spark", "pandas")  # the order is that of the numbers in a file of 2017
+ANYTHING: dict[str, Any] = {}
+
+Decoder = Callable[[Any, str, bool], Any]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One input or output. `swagger` is its JSON Schema without the example; `make` compiles its decoder."""
+
+    name: str
+    type: str
+    swagger: Mapping[str, Any]
+    example: Any
+    has_example: bool
+    make: Callable[[], Decoder]
+
+
+@dataclass
+class Schema:
+    """Decoders and documentation of a service's inputs and outputs, in the order of the file."""
+
+    inputs: dict[str, Field]
+    outputs: dict[str, Field]
+    _decoders: list[tuple[str, str, Decoder]] = field(default_factory=list)
+
+    @property
+    def types(self) -> set[str]:
+        return {each.type for each in self.inputs.values()}
+
+    def prepare(self) -> None:
+        """Compile the decoders. Raises ImportError when numpy or pandas is needed and missing."""
+        self._decoders = [(name, step("", name), each.make()) for name, each in self.inputs.items()]
+
+    def decode_body(self, body: bytes) -> dict[str, Any]:
+        """The arguments of `run` from a JSON body. Raises InvalidInput, and nothing else, for a bad one."""
+        if not body:
+            raise InvalidInput("", self._expected(), "an empty body")
+        try:
+            document = orjson.loads(body)
+        except orjson.JSONDecodeError as problem:
+            raise InvalidInput("", "valid JSON", f"something else: {problem}") from None
+        return self.decode(document, b"true" in body or b"false" in body or b"null" in body)
+
+    def decode(self, document: Any, careful: bool = True) -> dict[str, Any]:
+        """The arguments of `run`. `careful` may be False when no true, false or null occurs in `document`."""
+        if len(self._decoders) != len(self.inputs):
+            self.prepare()
+        if type(document) is not dict:
+            raise InvalidInput("", self._expected(), describe(document))
+        try:
+            arguments = {name: decode(document[name], at, careful) for name, at, decode in self._decoders}
+        except KeyError:
+            for name in self.inputs:
+                if name not in document:
+                    raise InvalidInput(step("", name), "this input", "nothing") from None
+            raise
+        if len(document) > len(arguments):
+            extra = next(name for name in document if name not in arguments)
+            raise InvalidInput(step("", extra), self._expected(), "an unknown input")
+        return arguments
+
+    def _expected(self) -> str:
+        return f"a JSON object with {', '.join(self.inputs)}" if self.inputs else "an empty JSON object"
+
+
+def parse_schema(document: Any) -> Schema:
+    """The schema of a file's JSON (decoded, or its bytes or text). Raises InvalidSchemaFile."""
+    if isinstance(document, (str, bytes)):
+        try:
+            document = orjson.loads(document)
+        except orjson.JSONDecodeError as problem:
+            raise InvalidSchemaFile("", f"it is not valid JSON: {problem}") from None
+    if not isinstance(document, Mapping) or not isinstance(document.get("input"), Mapping):
+        raise InvalidSchemaFile("", 'an object {"input": {name: {...}}} is needed')
+    outputs = document.get("output") or {}
+    if not isinstance(outputs, Mapping):
+        raise InvalidSchemaFile("/output", "an object {name: {...}} is needed")
+    return Schema(
+        {name: _field(name, entry, step("/input", name)) for name, entry in document["input"].items()},
+        {name: _field(name, entry, step("/output", name)) for name, entry in outputs.items()},
+    )
+
+
+def _field(name: str, entry: Any, at: str) -> Field:
+    if not isinstance(entry, Mapping):
+        raise InvalidSchemaFile(at, f"an object is needed, not {describe(entry)}")
+    kind = entry.get("type", "standard")
+    legacy = "internal" in entry or isinstance(kind, int)
+    if isinstance(kind, int) and 0 <= kind < len(TYPES):
+        kind = TYPES[kind]
+    if kind not in TYPES:
+        raise InvalidSchemaFile(step(at, "type"), f"{kind!r} is no type; use numpy, pandas or standard")
+    if kind == "spark":
+        raise InvalidSchemaFile(step(at, "type"), "spark inputs need a Spark runtime, which this one is not; use pandas")
+    fragment = entry.get("swagger", ANYTHING)
+    if not isinstance(fragment, Mapping):
+        raise InvalidSchemaFile(step(at, "swagger"), f"a JSON Schema object is needed, not {describe(fragment)}")
+    if kind == "numpy":
+        fragment, make = _numpy(entry, fragment, at)
+    elif kind == "pandas":
+        fragment, make = _pandas(entry, fragment, at, legacy)
+    else:
+        check = compile_standard(fragment, step(at, "swagger"), legacy)
+        make = _always(lambda value, where, _: check(value, where))
+    example = entry.get("example", fragment.get("example"))
+    bare = {key: value for key, value in fragment.items() if key != "example"}
+    return Field(name, kind, bare, example, "example" in entry or "example" in fragment, make)
+
+
+def _always(decoder: Decoder) -> Callable[[], Decoder]:
+    return lambda: decoder
+
+
+def _numpy(entry: Mapping[str, Any], fragment: Mapping[str, Any], at: str) -> "tuple[Mapping[str, Any], Any]":
+    dtype, shape = entry.get("dtype"), entry.get("shape")
+    if dtype is None or shape is None:
+        found_dtype, rank = array_of(fragment, step(at, "swagger"))
+        dtype = found_dtype if dtype is None else dtype
+        shape = [None] * rank if shape is None else shape
+    if not isinstance(shape, Sequence) or isinstance(shape, str) or not all(_is_size(size) for size in shape):
+        raise InvalidSchemaFile(step(at, "shape"), "an array of sizes and nulls is needed, such as [null, 4]")
+    if isinstance(dtype, list):
+        columns = _columns([{"name": n, "dtype": d} for n, d in _pairs(dtype, at)], {}, at, legacy=False)
+        return fragment or frame_fragment(columns), lambda: _records(columns)
+    if dtype not in ARRAY_TYPES:
+        known = ", ".join(ARRAY_TYPES)
+        raise InvalidSchemaFile(step(at, "dtype"), f"{dtype!r} cannot be sent as JSON; known: {known}")
+    nullable = bool(entry.get("nullable", False))
+    return fragment or array_fragment(dtype, shape), lambda: compile_array(dtype, shape, nullable)
+
+
+def _is_size(size: Any) -> bool:
+    return size is None or (isinstance(size, int) and not isinstance(size, bool) and size >= 0)
+
+
+def _pairs(dtype: list[Any], at: str) -> list[Any]:
+    if not dtype or not all(isinstance(pair, list) and len(pair) == 2 for pair in dtype):
+        raise InvalidSchemaFile(step(at, "dtype"), 'a structured type is an array such as [["age", "int32"]]')
+    return dtype
+
+
+def _records(columns: "list[Column]") -> Decoder:
+    """A one-dimensional structured array, sent as an array of objects like the rows of a frame."""
+    import numpy as np  # here, because only the model's own environment has it
+
+    decoders = [compile_array(column.dtype, [None], nullable=False) for column in columns]
+    dtype = np.dtype([(str(column.name), "O" if column.dtype == "str" else column.dtype) for column in columns])
+
+    def decode(value: Any, at: str, careful: bool) -> Any:
+        if type(value) is not list:
+            raise InvalidInput(at, "an array of row objects", describe(value))
+        made = np.empty(len(value), dtype)
+        for row, item in enumerate(value):
+            if type(item) is not dict:
+                raise InvalidInput(f"{at}/{row}", "an object", describe(item))
+            for column, one in zip(columns, decoders, strict=True):
+                name = str(column.name)
+                if name not in item:
+                    raise InvalidInput(step(f"{at}/{row}", name), "this field", "nothing")
+                try:
+                    made[name][row] = one([item[name]], "", careful)[0]
+                except InvalidInput as problem:
+                    where = step(f"{at}/{row}", name)
+                    raise InvalidInput(where, problem.expected, problem.received) from None
+        return made
+
+    return decode
+
+
+def _pandas(
+    entry: Mapping[str, Any], fragment: Mapping[str, Any], at: str, legacy: bool
+) -> "tuple[Mapping[str, Any], Any]":
+    items = fragment.get("items", {})
+    properties = items.get("properties", {}) if isinstance(items, Mapping) else {}
+    if not isinstance(properties, Mapping):
+        raise InvalidSchemaFile(step(at, "swagger/items/properties"), "an object is needed")
+    given = entry.get("columns")
+    if given is None:
+        given = [{"name": name} for name in properties]
+    if not isinstance(given, list) or not given:
+        raise InvalidSchemaFile(step(at, "columns"), 'an array such as [{"name": "age", "dtype": "float64"}] is needed')
+    columns = _columns(given, properties, at, legacy)
+    closed = isinstance(items, Mapping) and items.get("additionalProperties") is False
+    return fragment or frame_fragment(columns), lambda: compile_frame(columns, closed)
+
+
+def _columns(given: list[Any], properties: Mapping[str, Any], at: str, legacy: bool) -> "list[Column]":
+    columns = []
+    for position, column in enumerate(given):
+        where = step(step(at, "columns"), position)
+        if not isinstance(column, Mapping) or not isinstance(column.get("name"), (str, int)):
+            raise InvalidSchemaFile(where, 'an object such as {"name": "age", "dtype": "float64"} is needed')
+        name = column["name"]
+        described = properties.get(str(name), ANYTHING)
+        dtype = column.get("dtype") or column_of(described, step(at, "swagger"))
+        zone = column.get("timezone", "")
+        if dtype not in COLUMN_TYPES:
+            known = ", ".join(COLUMN_TYPES)
+            raise InvalidSchemaFile(step(where, "dtype"), f"{dtype!r} cannot be sent as JSON; known: {known}")
+        categories = column.get("categories", ())
+        if dtype == "category" and (not isinstance(categories, list) or not categories):
+            raise InvalidSchemaFile(step(where, "categories"), "a category column needs its categories")
+        cell = compile_standard(_cell_fragment(dtype, categories, described), where, legacy)
+        nullable = column.get("nullable", True) is not False
+        columns.append(Column(name, dtype, nullable, cell, tuple(categories), str(zone)))
+    if len({str(column.name) for column in columns}) != len(columns):
+        raise InvalidSchemaFile(step(at, "columns"), "two columns have the same name")
+    return columns
+
+
+def _cell_fragment(dtype: str, categories: Any, described: Any) -> Any:
+    if dtype == "category":
+        return {"enum": list(categories)}
+    if dtype in EXTENSION_TYPES:
+        kind = EXTENSION_TYPES[dtype]
+        return {"type": kind, "format": dtype.lower()} if kind == "integer" else {"type": kind}
+    if dtype in ("str", "timedelta64[ns]"):
+        return {"type": "string"}
+    if dtype != "object":
+        return ANYTHING
+    bare = {"type": "object"}
+    return ANYTHING if not described or described == bare else described
+
+
+def sample_from_schema(schema: Any) -> Any:
+    """A request body: the examples of a schema file's inputs, or values made up from their types where there are none."""
+    parsed = schema if isinstance(schema, Schema) else parse_schema(schema)
+    return {
+        name: each.example if each.has_example else made_up(each.swagger) for name, each in parsed.inputs.items()
+    }

@@ -1,0 +1,140 @@
+"""One request's work away from the HTTP side: decode, run, encode. Called in a slot's thread, or on the loop for
+`async def run`."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from time import monotonic
+from types import CoroutineType
+from typing import Any
+
+from argosy_serving.answers import JSON, NotEncodable, Response, encode_json, encode_raw
+from argosy_serving.refusals import BadInput, Refusal, ScoringFailed
+from argosy_serving.request_context import REQUEST_ID
+from argosy_serving.schema import InvalidInput, Schema
+from argosy_serving.scripts import Caller, Script
+
+logger = logging.getLogger("argosy")
+
+
+class Work:
+    """A request's body and what became of it. Times are of the monotonic clock, in seconds; 0.0 is "not yet"."""
+
+    __slots__ = (
+        "body", "caller", "cause", "content_type", "decoded_at", "encoded_at", "extra_headers", "headers", "problem", "ran_at",
+        "request_id", "result", "started_at", "status",
+    )  # fmt: skip
+
+    def __init__(self, body: bytes, headers: Mapping[bytes, bytes], request_id: str, caller: str) -> None:
+        self.body, self.headers, self.request_id, self.caller = body, headers, request_id, caller
+        self.started_at = self.decoded_at = self.ran_at = self.encoded_at = 0.0
+        self.status = 200
+        self.content_type = JSON
+        self.result = b""
+        self.extra_headers: list[tuple[bytes, bytes]] = []
+        self.problem: Refusal | None = None
+        self.cause: BaseException | None = None  # what `run` raised; kept for samples, dropped with the request
+
+
+class Scorer:
+    """Knows the script and the schema; leaves its result, or the refusal, in the Work. Never raises."""
+
+    def __init__(self, script: Script, schema: "Schema | None", raw_strings: bool) -> None:
+        self._script, self._schema, self._raw_strings = script, schema, raw_strings
+        self._run = script.run
+        self._plain = schema is not None and not (script.wants_request or script.wants_request_headers)
+
+    def score(self, work: Work) -> None:
+        REQUEST_ID.set(work.request_id)
+        try:
+            arguments = self._arguments(work)
+            work.decoded_at = monotonic()
+            value = self._run(**arguments)
+            if type(value) is CoroutineType:  # a plain function that returns a coroutine
+                value = asyncio.run(_finish(value))
+            work.ran_at = monotonic()
+            self._encode(work, value)
+        except BaseException as problem:  # noqa: BLE001 - user code may raise anything, sys.exit included
+            work.problem = self._refusal(work, problem)
+        work.encoded_at = monotonic()
+
+    async def score_async(self, work: Work) -> None:
+        """The same for `async def run`. Cancelled on time-out."""
+        REQUEST_ID.set(work.request_id)
+        try:
+            arguments = self._arguments(work)
+            work.decoded_at = monotonic()
+            value = await self._run(**arguments)
+            work.ran_at = monotonic()
+            self._encode(work, value)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as problem:  # noqa: BLE001 - as above
+            work.problem = self._refusal(work, problem)
+        work.encoded_at = monotonic()
+
+    def _arguments(self, work: Work) -> "dict[str, Any]":
+        if self._schema is not None:
+            if not self._schema.inputs and not work.body:
+                arguments: dict[str, Any] = {}
+            else:
+                arguments = self._schema.decode_body(work.body)
+            if self._plain:
+                return arguments
+        elif self._script.body_parameter:
+            body: Any = work.body
+            if not self._script.wants_bytes:
+                try:
+                    body = work.body.decode()
+                except UnicodeDecodeError as problem:
+                    raise InvalidInput("", "text in UTF-8", f"bytes that are none at {problem.start}") from None
+            arguments = {self._script.body_parameter: body}
+        else:
+            arguments = {}
+        if self._script.wants_request or self._script.wants_request_headers:
+            headers = {
+                name.decode("latin-1"): value.decode("latin-1")
+                for name, value in work.headers.items()
+                if name != b"authorization"
+            }
+            if self._script.wants_request:
+                arguments["request"] = Caller(work.request_id, headers, work.caller)
+            if self._script.wants_request_headers:
+                arguments["request_headers"] = headers
+        return arguments
+
+    def _encode(self, work: Work, value: Any) -> None:
+        if isinstance(value, Response):
+            work.status, work.result = value.status, value.body
+            work.content_type = b"application/octet-stream"
+            for name, text in value.headers.items():
+                if name.lower() == "content-type":
+                    work.content_type = text.encode("latin-1")
+                else:
+                    work.extra_headers.append((name.lower().encode(), text.encode("latin-1")))
+        elif self._raw_strings and isinstance(value, str):
+            work.content_type, work.result = encode_raw(value)
+        else:
+            work.result = encode_json(value)
+
+    def _refusal(self, work: Work, problem: BaseException) -> Refusal:
+        work.cause = problem
+        if isinstance(problem, InvalidInput) and not work.decoded_at:
+            details = {"pointer": problem.pointer, "expected": problem.expected, "received": problem.received}
+            return BadInput(str(problem), details)
+        if isinstance(problem, NotEncodable):
+            logger.error("%s", problem)
+            return ScoringFailed(work.request_id, f"{problem}.")
+        logger.error("run() raised %s", type(problem).__name__, exc_info=_trimmed(problem))
+        return ScoringFailed(work.request_id)
+
+
+def _trimmed(problem: BaseException) -> Any:
+    """Exception info whose traceback starts in user code, not in this file."""
+    trace = problem.__traceback__
+    inner = trace.tb_next if trace is not None and trace.tb_next is not None else trace
+    return type(problem), problem.with_traceback(inner), inner
+
+
+async def _finish(value: Any) -> Any:
+    return await value

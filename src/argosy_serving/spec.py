@@ -1,0 +1,175 @@
+"""The replica's orders: `spec.json` of its run folder and `image.json` of its image, checked and frozen."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
+
+
+class InvalidSpec(Exception):
+    """The spec or the image cannot be used; the message says which file, which key and what is wrong."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """A unix socket's path, or a host and a port."""
+
+    unix: str = ""
+    host: str = ""
+    port: int = 0
+
+    def __str__(self) -> str:
+        return f"unix:{self.unix}" if self.unix else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """`spec.json`. Times are in seconds; `lock`, `failure`, `settings`, `log` and `admin` may be absent (None)."""
+
+    id: str
+    service: str
+    revision: int
+    image: Path
+    listen: Address
+    scratch: Path
+    sha256: str
+    admin: "Address | None" = None
+    lock: "Path | None" = None
+    failure: "Path | None" = None
+    settings: "Path | None" = None
+    log: "Path | None" = None
+    log_limit_bytes: int = 10_000_000
+    slots: int = 1
+    init_timeout_s: float = 600.0
+    drain_grace_s: float = 0.0
+    behind_gateway: bool = False
+
+
+@dataclass(frozen=True)
+class ImageModel:
+    name: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.version}"
+
+
+@dataclass(frozen=True)
+class Image:
+    """`image.json`, as far as a replica needs it."""
+
+    folder: Path
+    digest: str
+    name: str
+    models: "tuple[ImageModel, ...]"
+    script: str
+    schema: "Mapping[str, Any] | None"
+    samples: "tuple[Mapping[str, Any], ...]"
+    raw_strings: bool
+
+    @property
+    def code(self) -> Path:
+        return self.folder / "code"
+
+    @property
+    def model_root(self) -> Path:
+        return self.folder / "models"
+
+
+def load_spec(path: Path) -> Spec:
+    """Raises InvalidSpec."""
+    raw, data = _read(path)
+    read = _Reader(path, data)
+    optional = {
+        key: Path(read.text(key)) for key in ("lock", "failure", "settings", "log") if data.get(key) is not None
+    }
+    service = read.text("service")
+    if not _NAME.fullmatch(service):
+        raise InvalidSpec(f"{path}: service {service!r} is no valid name.")
+    return Spec(
+        id=read.text("id"),
+        service=service,
+        revision=int(read.number("revision", 0)),
+        image=Path(read.text("image")),
+        listen=_address(path, "listen", data.get("listen")),
+        scratch=Path(read.text("scratch")),
+        sha256=hashlib.sha256(raw).hexdigest(),
+        admin=None if data.get("admin") is None else _address(path, "admin", data["admin"]),
+        log_limit_bytes=int(read.number("log_limit_bytes", 10_000, 10_000_000)),
+        slots=int(read.number("slots", 1, 1)),
+        init_timeout_s=read.number("init_timeout_s", 0, 600.0),
+        drain_grace_s=read.number("drain_grace_s", 0, 0.0),
+        behind_gateway=bool(data.get("behind_gateway", False)),
+        **optional,  # type: ignore[arg-type]
+    )
+
+
+def load_image(folder: Path) -> Image:
+    """Raises InvalidSpec."""
+    path = folder / "image.json"
+    _, data = _read(path)
+    read = _Reader(path, data)
+    script = read.text("script")
+    if Path(script).is_absolute() or ".." in Path(script).parts or not script.endswith(".py"):
+        raise InvalidSpec(f"{path}: script {script!r} must be a .py file inside code/.")
+    models = data.get("models") or []
+    serving = data.get("serving") or {}
+    try:
+        return Image(
+            folder=folder,
+            digest=str(data.get("digest", "")),
+            name=str(data.get("name", "")),
+            models=tuple(ImageModel(str(model["name"]), int(model["version"])) for model in models),
+            script=script,
+            schema=data.get("schema"),
+            samples=tuple(data.get("samples") or ()),
+            raw_strings=serving.get("string_answers", "json") == "raw",
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise InvalidSpec(f"{path}: models, samples or serving have the wrong shape ({problem!r}).") from None
+
+
+def _read(path: Path) -> "tuple[bytes, Mapping[str, Any]]":
+    try:
+        raw = path.read_bytes()
+        data = orjson.loads(raw)
+    except OSError as problem:
+        raise InvalidSpec(f"{path} cannot be read: {problem.strerror or problem}.") from None
+    except orjson.JSONDecodeError as problem:
+        raise InvalidSpec(f"{path} is not valid JSON: {problem}.") from None
+    if not isinstance(data, dict):
+        raise InvalidSpec(f"{path} must hold a JSON object.")
+    return raw, data
+
+
+class _Reader:
+    def __init__(self, path: Path, data: Mapping[str, Any]) -> None:
+        self._path, self._data = path, data
+
+    def text(self, key: str) -> str:
+        value = self._data.get(key)
+        if not isinstance(value, str) or not value:
+            raise InvalidSpec(f"{self._path}: {key} must be a text, not {value!r}.")
+        return value
+
+    def number(self, key: str, least: float, default: "float | None" = None) -> float:
+        value = self._data.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:
+            raise InvalidSpec(f"{self._path}: {key} must be a number of at least {least}, not {value!r}.")
+        return value
+
+
+def _address(path: Path, key: str, value: Any) -> Address:
+    if isinstance(value, Mapping):
+        if isinstance(value.get("unix"), str) and value["unix"]:
+            return Address(unix=value["unix"])
+        port = value.get("port")
+        if isinstance(value.get("host"), str) and isinstance(port, int) and 0 <= port < 65536:
+            return Address(host=value["host"], port=port)
+    raise InvalidSpec(f'{path}: {key} must be {{"unix": path}} or {{"host": name, "port": number}}, not {value!r}.')

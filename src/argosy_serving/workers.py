@@ -1,0 +1,119 @@
+"""Where user code runs: one thread per slot, never the event loop. `async def run` has tasks instead."""
+
+import asyncio
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+from argosy_serving.admission import Entry
+from argosy_serving.request_context import REQUEST_ID
+from argosy_serving.scoring import Scorer
+
+Finished = Callable[[Entry], None]
+
+
+class Slots:
+    """`count` threads that take entries from one queue. The first also runs `prepare`, so init() and run() share it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, count: int, finished: Finished, end_request: Callable[[], None]):
+        self._loop, self._count, self._finished, self._end_request = loop, count, finished, end_request
+        self._inbox: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._done: deque[Entry] = deque()
+        self._armed = False
+        self._scorer: Scorer | None = None
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"slot-{n}", daemon=True) for n in range(1, count)
+        ]
+
+    def start(self, prepare: "Callable[[], Scorer | None]") -> None:
+        """Run `prepare` in the first slot's thread, then serve. None from it ends the thread: nothing to serve."""
+
+        def first() -> None:
+            self._scorer = prepare()
+            if self._scorer is None:
+                return
+            for thread in self._threads[1:]:
+                thread.start()
+            self._serve()
+
+        self._threads.insert(0, threading.Thread(target=first, name="slot-0", daemon=True))
+        self._threads[0].start()
+
+    def submit(self, entry: Entry) -> None:
+        self._inbox.put(entry)
+
+    def give_up(self, entry: Entry) -> None:
+        """A thread cannot be stopped: its slot stays busy until it returns."""
+
+    def stop(self, timeout_s: float) -> bool:
+        """End idle threads; True when all have ended within `timeout_s`."""
+        for _ in self._threads:
+            self._inbox.put(None)
+        until = monotonic() + timeout_s
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, until - monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _serve(self) -> None:
+        scorer, get, done = self._scorer, self._inbox.get, self._done
+        assert scorer is not None
+        while (entry := get()) is not None:
+            if entry.gone() or not entry.claim(False):
+                continue  # the sweep answers or has answered it
+            entry.work.started_at = monotonic()
+            scorer.score(entry.work)
+            self._end_request()
+            done.append(entry)
+            # Cleared by `_drain` before it looks: an entry appended after that finds the flag down.
+            if not self._armed:
+                self._armed = True
+                try:
+                    self._loop.call_soon_threadsafe(self._drain)
+                except RuntimeError:
+                    return  # the loop has ended
+            del entry
+
+    def _drain(self) -> None:
+        self._armed = False
+        done = self._done
+        while done:
+            self._finished(done.popleft())
+
+
+class LoopTasks:
+    """`async def run`: at most `count` tasks at once on the loop, the rest waits."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, count: int, finished: Finished, scorer: Scorer) -> None:
+        self._loop, self._count, self._finished, self._scorer = loop, count, finished, scorer
+        self._waiting: deque[Entry] = deque()
+        self._tasks: dict[Entry, asyncio.Task[Any]] = {}
+
+    def submit(self, entry: Entry) -> None:
+        self._waiting.append(entry)
+        self._start()
+
+    def give_up(self, entry: Entry) -> None:
+        if task := self._tasks.get(entry):
+            task.cancel()
+
+    def _start(self) -> None:
+        while self._waiting and len(self._tasks) < self._count:
+            entry = self._waiting.popleft()
+            if not entry.gone() and entry.claim(False):
+                entry.work.started_at = monotonic()
+                self._tasks[entry] = self._loop.create_task(self._score(entry))
+
+    async def _score(self, entry: Entry) -> None:
+        try:
+            REQUEST_ID.set(entry.work.request_id)
+            await self._scorer.score_async(entry.work)
+        except asyncio.CancelledError:
+            pass  # its caller has been answered
+        finally:
+            del self._tasks[entry]
+            self._finished(entry)
+            self._start()
