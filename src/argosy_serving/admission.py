@@ -27,7 +27,12 @@ class Entry:
     __slots__ = ("arrived_at", "claim", "deadline_at", "future", "gone", "queued_at", "work")
 
     def __init__(
-        self, work: Work, arrived_at: float, deadline_at: float, gone: Callable[[], bool], future: "asyncio.Future[None]"
+        self,
+        work: Work,
+        arrived_at: float,
+        deadline_at: float,
+        gone: Callable[[], bool],
+        future: "asyncio.Future[None]",
     ) -> None:
         self.work, self.arrived_at, self.deadline_at, self.gone, self.future = (
             work, arrived_at, deadline_at, gone, future,

@@ -67,7 +67,9 @@ def encode_json(value: Any) -> bytes:
         return orjson.dumps(value, _other, _ANY_KEY)  # slower, for keys such as 1 or a date
     except TypeError as problem:
         cause = problem.__cause__
-        raise NotEncodable(f"run() returned a {type(value).__name__} that JSON cannot say: {cause or problem}") from None
+        raise NotEncodable(
+            f"run() returned a {type(value).__name__} that JSON cannot say: {cause or problem}"
+        ) from None
 
 
 def _other(value: Any) -> Any:

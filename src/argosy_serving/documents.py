@@ -138,7 +138,10 @@ def openapi(about: About, schema: "Schema | None") -> bytes:
         responses[code] = {"description": text, "content": error}
         if code in ("429", "503"):
             responses[code]["headers"] = retry
-    body = {"required": True, "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ServiceInput"}}}}
+    body = {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ServiceInput"}}},
+    }
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": about.service, "description": _description(about), "version": str(about.revision)},
@@ -150,7 +153,10 @@ def openapi(about: About, schema: "Schema | None") -> bytes:
                     "summary": "Says Healthy when the service answers.",
                     "security": [],
                     "responses": {
-                        "200": {"description": "Healthy", "content": {"application/json": {"schema": _for_openapi(_HEALTHY)}}}
+                        "200": {
+                            "description": "Healthy",
+                            "content": {"application/json": {"schema": _for_openapi(_HEALTHY)}},
+                        }
                     },
                 }
             },

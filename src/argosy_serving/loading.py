@@ -3,37 +3,64 @@
 import asyncio
 import inspect
 import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
 
 from argosy_serving.request_context import REQUEST_ID
 from argosy_serving.samples import answer_samples
 from argosy_serving.schema import InvalidSchemaFile, Schema, parse_schema
-from argosy_serving.scoring import Scorer
+from argosy_serving.scoring import Scorer, Work
 from argosy_serving.scripts import LoadFailed, Script, explain, load_script
 from argosy_serving.spec import Image
 
 logger = logging.getLogger("argosy")
 
+OnLoop = Callable[["Coroutine[Any, Any, Any]"], Any]
 
-def load(image: Image) -> "tuple[Scorer, Schema | None, Script]":
-    """Raises LoadFailed with the reason a person can act on; the traceback is in the log."""
+
+@dataclass(frozen=True)
+class Loaded:
+    scorer: Scorer
+    schema: "Schema | None"
+    is_async: bool
+
+
+def load(image: Image, on_loop: OnLoop) -> Loaded:
+    """Raises LoadFailed with a reason a person can act on.
+
+    `on_loop` runs a coroutine on the server's loop and waits: what `async def run` opens belongs to that loop.
+    """
     schema = _schema(image)
     script = load_script(image.code, image.script, schema)
-    if script.init is not None:
-        try:
-            answer = script.init()
-            if inspect.isawaitable(answer):
-                asyncio.run(_finish(answer))
-        except BaseException as problem:  # noqa: BLE001 - sys.exit in init() is a failure like any other
-            raise LoadFailed("init_failed", explain(problem, image.code)) from problem
+    _init(script, image, on_loop)
     scorer = Scorer(script, schema, image.raw_strings)
     if not image.samples:
         logger.warning("There are no samples: the replica is ready after init(), untested.")
-    elif script.is_async:
-        asyncio.run(_samples_on_a_loop(scorer, image, schema))
-    else:
-        answer_samples(scorer.score, image.samples, schema is not None, image.code)
+
+    def score(work: Work) -> None:
+        if script.is_async:
+            on_loop(scorer.score_async(work))
+        else:
+            scorer.score(work)
+
+    answer_samples(score, image.samples, schema is not None, image.code)
     REQUEST_ID.set("")
-    return scorer, schema, script
+    return Loaded(scorer, schema, script.is_async)
+
+
+def _init(script: Script, image: Image, on_loop: OnLoop) -> None:
+    if script.init is None:
+        return
+    try:
+        answer = script.init()
+        if inspect.iscoroutine(answer):
+            if script.is_async:
+                on_loop(answer)
+            else:
+                asyncio.run(answer)
+    except BaseException as problem:
+        raise LoadFailed("init_failed", explain(problem, image.code)) from problem
 
 
 def _schema(image: Image) -> "Schema | None":
@@ -41,18 +68,14 @@ def _schema(image: Image) -> "Schema | None":
         return None
     try:
         schema = parse_schema(image.schema)
-        schema.prepare()
-        return schema
     except InvalidSchemaFile as problem:
         raise LoadFailed("script_error", str(problem)) from problem
+    try:
+        schema.prepare()
     except ImportError as problem:
         raise LoadFailed(
             "script_error",
             f"The schema has inputs of type {', '.join(sorted(schema.types))}, but the environment has no "
             f"{problem.name}: add it to the manifest's dependencies.",
         ) from problem
-
-
-async def _finish(answer: object) -> None:
-    if inspect.isawaitable(answer):
-        await answer
+    return schema

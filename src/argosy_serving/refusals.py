@@ -24,7 +24,6 @@ from typing import Any
 import orjson
 
 
-
 class Refusal(Exception):
     """An answer in the one JSON shape of errors."""
 
@@ -100,9 +99,7 @@ class ScoringFailed(Refusal):
     status, code = 500, "scoring_failed"
 
     def __init__(self, request_id: str, why: str = "The scoring script raised an error.") -> None:
-        super().__init__(
-            f"{why} The log has the details under request id {request_id}.", {"request_id": request_id}
-        )
+        super().__init__(f"{why} The log has the details under request id {request_id}.", {"request_id": request_id})
 
 
 class Shed(Refusal):

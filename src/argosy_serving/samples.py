@@ -1,7 +1,7 @@
 """The samples a replica must answer before it is ready, and how its answers are compared with recorded ones."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,16 @@ import orjson
 
 from argosy_serving.answers import encode_json
 from argosy_serving.schema import InvalidInput
-from argosy_serving.scoring import Scorer, Work
+from argosy_serving.scoring import Work
 from argosy_serving.scripts import LoadFailed, explain
 
 _TOLERANCE = 1e-6
 
 
-def answer_samples(scorer: Scorer, samples: Sequence[Mapping[str, Any]], has_schema: bool, code: Path) -> None:
-    """Send every sample through the scorer. Raises LoadFailed (sample_failed) for the first that fails or differs.
+def answer_samples(
+    score: Callable[[Work], None], samples: Sequence[Mapping[str, Any]], has_schema: bool, code: Path
+) -> None:
+    """Send every sample through `score`. Raises LoadFailed (sample_failed) for the first that fails or differs.
 
     A sample's `output` that is null or absent was not recorded, and then any answer of 200 will do.
     """
@@ -24,7 +26,7 @@ def answer_samples(scorer: Scorer, samples: Sequence[Mapping[str, Any]], has_sch
         given = sample.get("input")
         body = given.encode() if isinstance(given, str) and not has_schema else encode_json(given)
         work = Work(body, {}, f"sample-{number}", "")
-        scorer.score(work)
+        score(work)
         if work.problem is not None:
             raise LoadFailed("sample_failed", f"Sample {number}: {_why(work, code)}")
         if work.status != 200:

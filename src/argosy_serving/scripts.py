@@ -60,7 +60,7 @@ def load_script(code: Path, name: str, schema: "Schema | None") -> Script:
     sys.modules[stem] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException as problem:  # noqa: BLE001 - sys.exit at the top level is a failure like any other
+    except BaseException as problem:
         sys.modules.pop(stem, None)
         raise LoadFailed("script_error", explain(problem, code)) from problem
     return _bind(module, path, schema)

@@ -18,15 +18,15 @@ Finished = Callable[[Entry], None]
 class Slots:
     """`count` threads that take entries from one queue. The first also runs `prepare`, so init() and run() share it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, count: int, finished: Finished, end_request: Callable[[], None]):
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, count: int, finished: Finished, end_request: Callable[[], None]
+    ):
         self._loop, self._count, self._finished, self._end_request = loop, count, finished, end_request
         self._inbox: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self._done: deque[Entry] = deque()
         self._armed = False
         self._scorer: Scorer | None = None
-        self._threads = [
-            threading.Thread(target=self._serve, name=f"slot-{n}", daemon=True) for n in range(1, count)
-        ]
+        self._threads = [threading.Thread(target=self._serve, name=f"slot-{n}", daemon=True) for n in range(1, count)]
 
     def start(self, prepare: "Callable[[], Scorer | None]") -> None:
         """Run `prepare` in the first slot's thread, then serve. None from it ends the thread: nothing to serve."""

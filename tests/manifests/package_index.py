@@ -1,15 +1,20 @@
-"""A package index of hand-made wheels on loopback, for tests of everything that asks one."""
+"""Package indexes for tests: one of hand-made wheels on loopback, and the real one of this machine where it answers."""
 
 import base64
 import hashlib
 import io
+import os
 import tarfile
 import threading
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import pytest
+
+from argosy.manifests.uv import run_uv
 
 
 def wheel_bytes(
@@ -144,13 +149,40 @@ def serve(index: PackageIndex) -> _Server:
     return server
 
 
-def folder_index(folder: Path, index: PackageIndex) -> str:
-    """The same as a folder on disk, for processes that outlive a server. Its URL."""
-    (folder / "files").mkdir(parents=True)
-    for project, files in index.projects.items():
-        page = folder / "simple" / project / "index.html"
-        page.parent.mkdir(parents=True)
-        page.write_bytes(index.page(project).replace(b'href="/files/', b'href="../../files/'))
-        for file, content in files.items():
-            (folder / "files" / file).write_bytes(content)
-    return (folder / "simple").as_uri()
+def fill(index: PackageIndex) -> PackageIndex:
+    """alpha needs beta 1, gamma beta 2; delta is for other Pythons, omega for Windows; sigma has no wheel."""
+    for version in ("1.0", "1.1", "2.0"):
+        index.add("beta", version)
+    index.add("alpha", "1.0", requires=["beta<2"])
+    index.add("gamma", "3.0", requires=["beta>=2"])
+    index.add("delta", "1.0", requires_python="<3.12")
+    index.add("delta", "2.0", requires_python=">=3.13")
+    index.add_source("sigma", "1.0")
+    index.add("omega", "1.0", tag="cp312-cp312-win_amd64")
+    index.add("epsilon", "1.0", requires=["sigma"])
+    index.add("serving", "1.0", requires=["beta==2.0"])
+    return index
+
+
+@pytest.fixture
+def index(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[PackageIndex]:
+    """An index on loopback, and a uv with an empty cache and no configuration of this machine."""
+    for name in [name for name in os.environ if name.startswith("UV_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    made = fill(PackageIndex())
+    server = serve(made)
+    yield made
+    made.gate.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def real_index(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The index that uv is configured for; what needs it is left out where it does not answer."""
+    folder = tmp_path_factory.mktemp("probe")
+    (folder / "probe.in").write_text("six\n")
+    if run_uv(["pip", "compile", "probe.in", "--quiet"], folder).code:
+        pytest.skip("needs a package index: connect to the network or set UV_DEFAULT_INDEX")

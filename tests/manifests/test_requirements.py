@@ -1,5 +1,7 @@
+from contextlib import suppress
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from argosy.errors import InvalidDependencies
@@ -99,6 +101,12 @@ def test_too_large() -> None:
         parse_requirements("#" * 1_000_001)
 
 
+@pytest.mark.parametrize("unit", [" ", "a", "a.", "\\\n", "a\\\n", " #", "a ", "://", "[", "1,"])
+def test_hostile_lines_take_no_time(unit: str) -> None:
+    with suppress(InvalidDependencies):
+        parse_requirements(unit * (1_000_000 // len(unit)))
+
+
 def test_parts_are_combined_in_order() -> None:
     both = combine(parse_requirements("a\n--pre", "one"), parse_requirements("-i https://x.example\nb", "two"))
     assert [r.place for r in both.requirements] == ["one line 1: a", "two line 2: b"]
@@ -107,14 +115,11 @@ def test_parts_are_combined_in_order() -> None:
     assert combine() == Dependencies()
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from("ab1-_.=<>!~,;[]()@:/\\ \n#${}'\"rhe\t\x0c\x85"), max_size=60) | st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
-    try:
-        found = parse_requirements(text)
-    except InvalidDependencies as problem:
-        assert problem.message
-    else:
-        for requirement in found.requirements:
+    with suppress(InvalidDependencies):
+        for requirement in parse_requirements(text).requirements:
             assert requirement.name
             assert "\n" not in requirement.text
             assert "://" not in requirement.text

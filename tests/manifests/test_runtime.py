@@ -19,9 +19,7 @@ def test_runtimes(text: str | None, wanted: Runtime) -> None:
     assert parse_runtime(text) == wanted
 
 
-@pytest.mark.parametrize(
-    "text", ["py", "python3.12", "python:3", "python:2.7", "python:3.9", "python:3.99", "python:x"]
-)
+@pytest.mark.parametrize("text", ["py", "python3.12", "python:3", "python:2.7", "python:3.9", "python:3.99"])
 def test_other_runtimes_are_refused(text: str) -> None:
     with pytest.raises(InvalidOption, match="--runtime"):
         parse_runtime(text)
@@ -54,8 +52,8 @@ def wish(specifiers: str) -> PythonWish:
     ],
 )
 def test_who_wins(runtime: str, conda: str | None, model: str | None, wanted: str) -> None:
-    wishes = [None if text is None else wish(text) for text in (conda, model)]
-    assert choose_python(Runtime(runtime), *wishes, default="3.11") == wanted
+    first, second = (None if text is None else wish(text) for text in (conda, model))
+    assert choose_python(Runtime(runtime), first, second, "3.11") == wanted
 
 
 @pytest.mark.parametrize("old", ["==3.5.*", "==3.5.2.*", "==2.7", "<3.10", "==3.99.*"])

@@ -27,7 +27,7 @@ def report(problem: Exception, session: Session) -> int:
 
 def _log_lines(problem: Error) -> list[str]:
     log = problem.details.get("log")
-    return [str(line) for line in log] if isinstance(log, list) else []
+    return [part for line in log for part in str(line).splitlines()] if isinstance(log, list) else []
 
 
 def _keep_trace(problem: Exception, home: Home) -> str:

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -201,8 +202,11 @@ def _checked(key: str) -> str:
 def _failure(where: Path, what: str, finished: Finished) -> Error:
     """uv's failure as an error that says what to do; uv's own words are in details["log"]."""
     details = {"log": finished.log}
-    if _NO_SPACE.search(finished.text):
+    if _NO_SPACE.search(finished.text) or finished.code == -signal.SIGXFSZ:
         return EnvironmentFailed(f"{what}: {_full(where)}", details)
+    if finished.code < 0:
+        name = signal.Signals(-finished.code).name
+        return EnvironmentFailed(f"{what}: uv was ended by {name}; perhaps memory ran out. Try again.", details)
     if differs := _HASH_DIFFERS.search(finished.text):
         return EnvironmentFailed(
             f"{what}: the index now serves {differs[1]} with other content than the manifest locked. Nothing was "

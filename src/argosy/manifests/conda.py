@@ -14,9 +14,10 @@ from packaging.utils import canonicalize_name
 
 from argosy.errors import InvalidDependencies
 from argosy.manifests.conda_names import INDEX_NAMES, NOT_ON_AN_INDEX
-from argosy.manifests.dependencies import LONGEST_FILE_CHARS, Dependencies, PythonWish, Requirement, combine, unusable
-from argosy.manifests.requirements import read_lines
+from argosy.manifests.dependencies import Dependencies, PythonWish, Requirement, combine, unusable
+from argosy.manifests.requirements import read_lines, without_comment
 
+_LONGEST_FILE_CHARS, _LONGEST_SPEC_CHARS = 200_000, 300
 _KNOWN_KEYS = frozenset({"name", "channels", "dependencies", "prefix", "platforms"})
 _SPEC = re.compile(r"(?:[^\s:\[\]=<>]+::)?([A-Za-z0-9_][A-Za-z0-9_.-]*)\s*(.*)", re.DOTALL)
 _BRACKET = re.compile(r"(.*)\[(.*)\]\s*", re.DOTALL)
@@ -27,8 +28,8 @@ _PINNED = re.compile(r"(={0,2})\s*([^\s=<>!~,|]+)[=\s]+([^\s=<>!~,|]+)")
 
 def parse_conda(text: str, file: str = "conda.yml") -> Dependencies:
     """Raises InvalidDependencies with the line of the first thing that cannot be honoured."""
-    if len(text) > LONGEST_FILE_CHARS:
-        raise unusable(file, 0, f"a conda file of more than {LONGEST_FILE_CHARS:,} characters is not read")
+    if len(text) > _LONGEST_FILE_CHARS:
+        raise unusable(file, 0, f"a conda file of more than {_LONGEST_FILE_CHARS:,} characters is not read")
     root = _compose(text, file)
     if root is None:
         raise unusable(file, 0, "the file is empty. It needs a `dependencies:` list.")
@@ -93,16 +94,15 @@ def _read_pip(node: yaml.MappingNode, file: str) -> Dependencies:
         for item in _items(keys["pip"], "pip", file):
             if not isinstance(item, yaml.ScalarNode):
                 raise unusable(file, _line(item), "an entry of `pip` is a requirement such as numpy>=1.26")
-            yield _line(item), re.sub(r"(^|\s+)#.*$", "", str(item.value)).strip()
+            yield _line(item), without_comment(str(item.value))
 
     return read_lines(lines(), file)
 
 
 def _read_spec(spec: str, file: str, line: int) -> Dependencies:
     """One match specification: name, name=1.2, name==1.2=build, name>=1,<2, channel::name, name[version='>=1']."""
-    plain = _without_brackets(spec, file, line)
-    match = _SPEC.fullmatch(plain)
-    if not match or len(spec) > 300:
+    match = _SPEC.fullmatch(_without_brackets(spec, file, line)) if len(spec) <= _LONGEST_SPEC_CHARS else None
+    if not match:
         raise unusable(file, line, f"{spec[:200]!r} is no conda package. Write it like numpy=1.26.")
     name, versions = str(canonicalize_name(match[1])), match[2].strip()
     if name in NOT_ON_AN_INDEX:

@@ -11,8 +11,6 @@ from packaging.utils import canonicalize_name
 
 from argosy.errors import InvalidDependencies
 
-LONGEST_FILE_CHARS = 1_000_000
-
 
 @dataclass(frozen=True)
 class Requirement:

@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 from packaging.requirements import InvalidRequirement
 from packaging.requirements import Requirement as IndexRequirement
 
-from argosy.manifests.dependencies import LONGEST_FILE_CHARS, Dependencies, Requirement, unusable
+from argosy.manifests.dependencies import Dependencies, Requirement, unusable
 
-_COMMENT = re.compile(r"(^|\s+)#.*$")
+# Linear in the length of a line, however many blanks a hostile one has.
+_COMMENT = re.compile(r"(?:^|(?<=\s))#.*$")
+_LONGEST_FILE_CHARS, _LONGEST_LINE_CHARS = 1_000_000, 2000
 _HASH = re.compile(r"\s--hash(?:=|\s+)(\S+)")
 _HASH_VALUE = re.compile(r"sha(256|384|512):[0-9a-f]{64,128}")
 _OPTION = re.compile(r"(--?[A-Za-z][A-Za-z-]*)(?:\s*=\s*|\s+)?(.*)")
@@ -48,8 +50,8 @@ class _Found:
 
 def parse_requirements(text: str, file: str = "requirements.txt") -> Dependencies:
     """Raises InvalidDependencies with the line of the first thing that cannot be honoured."""
-    if len(text) > LONGEST_FILE_CHARS:
-        raise unusable(file, 0, f"a requirements file of more than {LONGEST_FILE_CHARS:,} characters is not read")
+    if len(text) > _LONGEST_FILE_CHARS:
+        raise unusable(file, 0, f"a requirements file of more than {_LONGEST_FILE_CHARS:,} characters is not read")
     return read_lines(_logical_lines(text), file)
 
 
@@ -59,6 +61,8 @@ def read_lines(lines: Iterator[tuple[int, str]], file: str) -> Dependencies:
     for number, line in lines:
         if not line:
             continue
+        if len(_HASH.sub("", line)) > _LONGEST_LINE_CHARS:
+            raise unusable(file, number, f"a line of more than {_LONGEST_LINE_CHARS:,} characters is not read")
         if "${" in line:
             raise unusable(file, number, f"variables are not filled in: {_shown(line)}. Write the value.")
         if line.startswith("-"):
@@ -74,6 +78,11 @@ def read_lines(lines: Iterator[tuple[int, str]], file: str) -> Dependencies:
     )
 
 
+def without_comment(line: str) -> str:
+    """A `#` begins a comment at the start of a line or after a blank."""
+    return _COMMENT.sub("", line).strip()
+
+
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """Lines joined at a backslash, without comments; the number is that of the first one."""
     start, parts = 0, ""
@@ -83,10 +92,10 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
             parts += raw[:-1].lstrip() if parts else raw[:-1]
             continue
         parts += raw
-        yield start, _COMMENT.sub("", parts).strip()
+        yield start, without_comment(parts)
         start, parts = 0, ""
     if parts:
-        yield start, _COMMENT.sub("", parts).strip()
+        yield start, without_comment(parts)
 
 
 def _read_requirement(line: str, file: str, number: int) -> Requirement:

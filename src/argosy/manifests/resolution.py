@@ -33,6 +33,7 @@ _UNREACHABLE = re.compile(
 _OFFLINE = re.compile(r"network was disabled|not found in the cache")
 _DENIED = re.compile(r"\b(401|403)\b|Unauthorized|Forbidden|Missing credentials")
 _NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|os error (28|122)\b")
+_LONGEST_REASON_CHARS = 2000
 _ABOVE, _BELOW = ("--resolution", "lowest-direct"), ()
 
 
@@ -165,6 +166,8 @@ def _conflict(question: Question, text: str, details: Mapping[str, object]) -> E
     reason = re.sub(r",? we can conclude that your requirements are unsatisfiable\.?", "", text)
     places = question.places(_names(text))
     lines = f" Lines to change: {'; '.join(places)}." if places else ""
+    if len(reason) > _LONGEST_REASON_CHARS:
+        reason = reason[:_LONGEST_REASON_CHARS] + " ... (the log has all of it)"
     return InvalidDependencies(f"The dependencies contradict each other: {reason.strip(' .')}.{lines}", details)
 
 

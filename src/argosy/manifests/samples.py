@@ -72,8 +72,10 @@ def _read(content: bytes, file: str) -> Any:
         raise InvalidFile(
             file, f"line {problem.lineno}, column {problem.colno} is no JSON ({problem.msg})."
         ) from problem
-    except (ValueError, RecursionError) as problem:
-        raise InvalidFile(file, f"it is no JSON: {problem or 'nested too deeply'}.") from problem
+    except RecursionError as problem:
+        raise InvalidFile(file, "it is nested too deeply.") from problem
+    except ValueError as problem:
+        raise InvalidFile(file, f"it is no JSON: {problem}.") from problem
 
 
 def _no_constant(name: str) -> None:

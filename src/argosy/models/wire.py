@@ -19,17 +19,19 @@ from urllib.parse import SplitResult
 
 from argosy.errors import FetchFailed
 
-_WINDOW_S = 30.0
-
 
 @dataclass(frozen=True)
 class Pace:
-    """How long a server may take. `opening` is the TLS handshake, and then the answer up to its headers. It must send `slowest_bytes_per_s` on average over any half minute."""
+    """How long a server may take. `opening` is the TLS handshake, and then the answer up to its headers.
+
+    It must send `slowest_bytes_per_s` on average over any `window_s`.
+    """
 
     connect_timeout_s: float = 10.0
     opening_timeout_s: float = 60.0
     silence_timeout_s: float = 30.0
     slowest_bytes_per_s: int = 1024
+    window_s: float = 30.0
     clock: Callable[[], float] = time.monotonic
 
 
@@ -177,8 +179,8 @@ class _Reader(io.RawIOBase):
 
     def readinto(self, target: Any) -> int:
         pace, now = self._pace, self._pace.clock()
-        if now - self._window_start > _WINDOW_S:
-            if self._window_bytes < _WINDOW_S * pace.slowest_bytes_per_s:
+        if now - self._window_start > pace.window_s:
+            if self._window_bytes < pace.window_s * pace.slowest_bytes_per_s:
                 raise TooSlow
             self._window_start, self._window_bytes = now, 0
         self._connected.settimeout(pace.silence_timeout_s)

@@ -32,7 +32,9 @@ def fetch(
     folder = Path(target).expanduser().absolute()
     tops = sorted({safe_path(entry.path).parts[0] for entry in files})
     if not overwrite and (there := [str(folder / top) for top in tops if os.path.lexists(folder / top)]):
-        raise Conflict(f"{there[0]} exists already. Choose another target, or allow it to be overwritten.")
+        raise Conflict(
+            f"{there[0]} exists already. Choose another target, or overwrite it (--overwrite, overwrite=True)."
+        )
     total, done = sum(entry.size_bytes for entry in files), 0
     staging = _make_staging(folder)
     try:

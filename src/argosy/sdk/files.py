@@ -3,8 +3,8 @@
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from argosy.errors import InvalidFile
 from argosy.records import FileEntry
@@ -53,6 +53,14 @@ def collect(path: str | os.PathLike[str], *, skip_caches: bool = False) -> list[
     if not found:
         raise InvalidFile(path, f"the directory {root} holds no files")
     return found
+
+
+def renamed(collected: list[LocalFile], name: str | None) -> list[LocalFile]:
+    """The same files with `name` in place of their top-level name, unless that would change a file's suffix."""
+    top = collected[0].path.partition("/")[0]
+    if name is None or PurePosixPath(name).suffix != PurePosixPath(top).suffix:
+        return collected
+    return [replace(file, path=name + file.path[len(top) :]) for file in collected]
 
 
 def single(path: str | os.PathLike[str]) -> LocalFile:

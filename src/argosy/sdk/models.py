@@ -20,13 +20,14 @@ def register(
     description: str = "",
     metrics: Mapping[str, float] | None = None,
     unpack: bool = False,
+    file_name: str | None = None,
     on_progress: Progress | None = None,
     on_message: OnMessage | None = None,
 ) -> Flow[Model]:
     """A file, a directory or an http(s) URL as the next version of `name`; nothing is ever overwritten.
 
     A directory `models/` gives files `models/...`. `unpack` lets the server unpack an archive. A URL is fetched by
-    the server. `on_progress` gets (bytes sent, bytes in all). Everything is checked before the first byte is sent.
+    the server. `file_name` is the name to store the file or the directory under, when it has the same suffix. `on_progress` gets (bytes sent, bytes in all). Everything is checked before the first byte is sent.
     """
     check_name("model", name)
     body = {
@@ -43,7 +44,7 @@ def register(
         operation = yield from operations.start(request, True, on_message)
         return (yield from show(str(operation.result["model"])))
     found = files.existing(path)
-    local = files.collect(path)
+    local = files.renamed(files.collect(path), file_name)
     entries = yield from files.upload(local, on_progress)
     kind = "directory" if found.is_dir() else "file"
     return (yield from create({**body, "kind": kind, "source": str(found)}, entries))

@@ -1,10 +1,11 @@
 """Services: create, update, look at, control, delete. `scoring` holds what their callers need."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Unpack
 
-from argosy.errors import InvalidOption
-from argosy.records import Operation, Reference, Revision, Service, check_name
+from argosy.errors import Conflict, InvalidOption, NotFound, UserError
+from argosy.records import Model, Operation, Reference, Revision, Service, check_name
 from argosy.sdk import models, operations, recipes
 from argosy.sdk.files import Progress
 from argosy.sdk.operations import OnMessage
@@ -41,7 +42,9 @@ def create(
         _refuse_both(image, recipe)
         body["image"] = str(Reference.parse("image", image))
     else:
-        body["recipe"] = yield from recipes.send(recipes.plan(name, recipe), on_progress, on_message)
+        plan = recipes.plan(name, recipe)
+        yield from _refuse_existing(name)
+        body["recipe"] = yield from recipes.send(plan, on_progress, on_message)
     request = Request("POST", path_of("services"), json=body, headers=operations.once(), repeatable=True)
     return (yield from operations.start(request, wait, on_message))
 
@@ -80,6 +83,17 @@ def update(
     return (yield from operations.start(request, wait, on_message))
 
 
+def _refuse_existing(name: str) -> Flow[None]:
+    """Before models are registered on the way to a service that cannot be made."""
+    try:
+        yield from show(name)
+    except UserError as problem:
+        if problem.status != NotFound.status:
+            raise
+        return
+    raise Conflict(f"Service {name} exists already. Change it with `argosy service update {name}`.")
+
+
 def _refuse_both(image: str, recipe: RecipeOptions) -> None:
     if recipes.given(recipe):
         raise InvalidOption("image", image, "give either an image or the options of a new manifest, not both")
@@ -95,13 +109,9 @@ def _renewed(
     references = list(rest.pop("models", ()))
     plan = recipes.plan(name, rest)
     if paths:
-        target = _only_model(service)
         if len(paths) > 1 or references:
             raise InvalidOption("the models", [str(path) for path in paths], "give one file, or references with -i")
-        model = yield from models.register(paths[0], target, on_progress=on_progress, on_message=on_message)
-        references = [model.reference]
-        if on_message:
-            on_message(f"registered model {model.reference}")
+        references = [(yield from _next_version(service, paths[0], on_progress, on_message)).reference]
     for reference in references:
         Reference.parse("model", reference)
     if not recipes.given(rest):
@@ -112,17 +122,34 @@ def _renewed(
     return {"recipe": body | ({"models": references} if references else {})}
 
 
-def _only_model(service: Service) -> str:
-    """Name of the model that a new file is the next version of."""
-    names = [Reference.parse("model", reference).name for reference in service.models]
-    if len(names) > 1:
+def _next_version(
+    service: Service, path: recipes.PathLike, on_progress: Progress | None, on_message: OnMessage | None
+) -> Flow[Model]:
+    """Register `path` as the next version of the one model in use, under the file name that the live recipe loads."""
+    live = _only_model(service)
+    if live is None:
+        model = yield from models.register(path, service.name, on_progress=on_progress, on_message=on_message)
+    else:
+        known = (yield from models.show(live)).files[0].path.partition("/")[0]
+        name = Reference.parse("model", live).name
+        model = yield from models.register(path, name, file_name=known, on_progress=on_progress, on_message=on_message)
+    if on_message:
+        stored = model.files[0].path.partition("/")[0]
+        renamed = f" ({path} as {stored}, the name that the recipe knows)" if stored != Path(path).name else ""
+        on_message(f"registered model {model.reference}{renamed}")
+    return model
+
+
+def _only_model(service: Service) -> str | None:
+    """Reference of the model that a new file is the next version of; None when the service uses none."""
+    if len(service.models) > 1:
         raise InvalidOption(
             "-m",
             service.name,
-            f"the service uses {len(names)} models ({', '.join(service.models)}). Register the new version "
+            f"the service uses {len(service.models)} models ({', '.join(service.models)}). Register the new version "
             "(`argosy model register FILE -n NAME`) and name all of them with -i.",
         )
-    return names[0] if names else service.name
+    return service.models[0] if service.models else None
 
 
 def list_all() -> Flow[list[Service]]:

@@ -118,9 +118,7 @@ def _by_column(
         try:
             made[column.name] = make(cells, "", careful)
         except InvalidInput as problem:
-            raise InvalidInput(
-                step(f"{at}{problem.pointer}", name), problem.expected, problem.received
-            ) from None
+            raise InvalidInput(step(f"{at}{problem.pointer}", name), problem.expected, problem.received) from None
     return made
 
 

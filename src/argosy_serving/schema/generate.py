@@ -152,7 +152,9 @@ def _cell(pd: Any, value: Any) -> Any:
 
 
 def _is_missing(value: Any) -> bool:
-    return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+    return (
+        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+    )
 
 
 def _infer(value: Any) -> dict[str, Any]:

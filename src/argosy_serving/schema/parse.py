@@ -117,7 +117,9 @@ def _field(name: str, entry: Any, at: str) -> Field:
     if kind not in TYPES:
         raise InvalidSchemaFile(step(at, "type"), f"{kind!r} is no type; use numpy, pandas or standard")
     if kind == "spark":
-        raise InvalidSchemaFile(step(at, "type"), "spark inputs need a Spark runtime, which this one is not; use pandas")
+        raise InvalidSchemaFile(
+            step(at, "type"), "spark inputs need a Spark runtime, which this one is not; use pandas"
+        )
     fragment = entry.get("swagger", ANYTHING)
     if not isinstance(fragment, Mapping):
         raise InvalidSchemaFile(step(at, "swagger"), f"a JSON Schema object is needed, not {describe(fragment)}")
@@ -251,6 +253,4 @@ def _cell_fragment(dtype: str, categories: Any, described: Any) -> Any:
 def sample_from_schema(schema: Any) -> Any:
     """A request body: the examples of a schema file's inputs, or values made up from their types where there are none."""
     parsed = schema if isinstance(schema, Schema) else parse_schema(schema)
-    return {
-        name: each.example if each.has_example else made_up(each.swagger) for name, each in parsed.inputs.items()
-    }
+    return {name: each.example if each.has_example else made_up(each.swagger) for name, each in parsed.inputs.items()}
