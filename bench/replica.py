@@ -151,7 +151,7 @@ def floor_command(folder: Path, case: Case, port: int) -> list[str]:
     expression = case.expression.replace("value", f"({case.decoded})") if case.decoded != "value" else case.expression
     # A probe without a body must not fail the floor.
     text = FLOOR.format(prepare=case.prepare, expression=expression).replace(
-        "    value =", '    body = body or START\n    value ='
+        "    value =", "    body = body or START\n    value ="
     )
     start = "START = b" + repr(json.dumps({"x": case.value}))
     (folder / "floor.py").write_text(text.replace("\nasync def", f"{start}\n\nasync def", 1))

@@ -21,7 +21,7 @@ from argosy.records import Image, Manifest, Model, ModelPin, Service, ServiceUsa
 from argosy.settings import Home
 
 NAME = "iris-demo"
-IRIS = Path(__file__).resolve().parent / "iris"
+IRIS = Path(os.path.relpath(Path(__file__).parent / "iris"))
 PROGRAM = Path(sys.executable).with_name("argosy")
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ def demo(home: Home) -> None:
 
 def train(folder: Path) -> tuple[list[dict[str, float]], list[str]]:
     """Write the model and its schema into `folder`; answer five rows held out, and their species."""
-    sys.path.insert(0, str(IRIS))
+    sys.path.insert(0, str(IRIS.resolve()))
     # Imported here: scikit-learn takes a second or two, and the first step should show at once.
     import train as iris
 

@@ -154,9 +154,11 @@ class Home:
 _FOLDERS = ("blobs", "envs", "images", "services", "spool", "logs", "gateway", "tls")
 
 
-def load_settings(home: Home, environ: Mapping[str, str] = os.environ, **overrides: Any) -> Settings:
-    """Defaults, then `config.toml`, then `ARGOSY_*` variables, then `overrides` that are not None."""
-    values: dict[str, Any] = {}
+def load_settings(
+    home: Home, environ: Mapping[str, str] = os.environ, remembered: Mapping[str, Any] | None = None, **overrides: Any
+) -> Settings:
+    """Defaults, then what is `remembered`, `config.toml`, `ARGOSY_*` variables, and `overrides` that are not None."""
+    values: dict[str, Any] = dict(remembered or {})
     known = {f.name: type(f.default) for f in fields(Settings)}
     if home.config.exists():
         try:

@@ -129,6 +129,11 @@ class Admission:
         """A worker is done with `entry`, in time or not."""
         self.occupied -= 1
         self._running.discard(entry)
+        waiting = self._waiting
+        while waiting and (first := waiting[0]).work.started_at:
+            waiting.popleft()
+            if first is not entry:
+                self._running.add(first)
         work = entry.work
         self.last_finished_at = now = monotonic()
         took_s = now - work.started_at

@@ -1,8 +1,8 @@
 """What `run` returned, as bytes.
 
 Anything JSON can say, plus numpy arrays and numbers, pandas frames (an array of row objects), series and dates,
-datetime (ISO 8601), bytes (base64), Decimal, sets and dataclasses. NaN, infinities, NaT and None are `null`, for JSON has
-no other word. A `str` is a JSON string, also when it holds JSON; with `string_answers: raw` it is sent as it is.
+datetime (ISO 8601), bytes (base64), Decimal, sets and dataclasses. NaN, infinities, NaT and None are `null`, for JSON
+has no other word. A `str` is a JSON string, also when it holds JSON; with `string_answers: raw` it is sent as it is.
 """
 
 import base64

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from argosy_serving.refusals import BodyTimeout, TooLarge
@@ -29,6 +29,7 @@ _HEAD_LIMIT_S = 30.0
 _LINGER_S = 2.0
 _LINGER_BYTES = 4_000_000
 _BACKLOG = 2048
+_BODILESS = (204, 304)
 
 
 class Gone(Exception):
@@ -124,20 +125,54 @@ def asgi(handle: Handle) -> Any:
             answer = await handle(request)
         except Gone:
             return
-        headers = answer.headers
-        headers.append((b"content-length", b"%d" % len(answer.body)))
-        unread = request.unread
-        if unread:
-            headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        if unread:
-            await send({"type": "http.response.body", "body": answer.body, "more_body": True})
-            await request.discard()
-            await send({"type": "http.response.body", "body": b""})
-        else:
-            await send({"type": "http.response.body", "body": answer.body})
+        cycle = receive.__self__
+        if cycle.flow.write_paused or cycle.more_body or request.method == "HEAD" or answer.status in _BODILESS:
+            await _send(request, answer, send)
+        elif not cycle.disconnected:
+            _write(cycle, answer)
 
     return application
+
+
+async def _send(request: Request, answer: Answer, send: Any) -> None:
+    """By the book of ASGI: for slow readers, and for callers who are still sending."""
+    headers = answer.headers
+    if answer.status not in _BODILESS:
+        headers.append((b"content-length", b"%d" % len(answer.body)))
+    unread = request.unread
+    if unread:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    if unread:
+        await send({"type": "http.response.body", "body": answer.body, "more_body": True})
+        await request.discard()
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        await send({"type": "http.response.body", "body": answer.body})
+
+
+def _write(cycle: Any, answer: Answer) -> None:
+    """The same bytes in one write, without looking at each header again: half of what `send` costs, twice.
+
+    It leaves the cycle as `RequestResponseCycle.send` would; tests hold both ways to the same bytes.
+    """
+    parts = [STATUS_LINE[answer.status]]
+    for name, value in cycle.default_headers:
+        parts += (name, b": ", value, b"\r\n")
+    for name, value in answer.headers:
+        parts += (name, b": ", value, b"\r\n")
+        if name == b"connection":
+            cycle.keep_alive = False
+    if not cycle.keep_alive and b"connection" not in parts:
+        parts.append(b"connection: close\r\n")
+    parts += (b"content-length: %d\r\n\r\n" % len(answer.body), answer.body)
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    cycle.transport.write(b"".join(parts))
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
 
 
 class _Protocol(HttpToolsProtocol):

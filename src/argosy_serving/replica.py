@@ -204,8 +204,8 @@ class Replica:
         self._start(self._finish())
 
     async def _finish(self) -> None:
-        while monotonic() < self._grace_until:
-            await asyncio.sleep(0.02)
+        while (left_s := self._grace_until - monotonic()) > 0:
+            await asyncio.sleep(min(left_s, 0.02))  # short, for a second call may shorten the grace
         self._state.refusing = True
         limit_s = self._settings.current.request_timeout_ms / 1000 + _DRAIN_EXTRA_S
         until = monotonic() + limit_s

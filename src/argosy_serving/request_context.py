@@ -18,7 +18,7 @@ def inherit_in_threads() -> None:
     if getattr(threading.Thread.start, "_argosy", False):
         return
     start = threading.Thread.start
-    submit = concurrent.futures.ThreadPoolExecutor.submit
+    submit: Any = concurrent.futures.ThreadPoolExecutor.submit
 
     @functools.wraps(start)
     def start_in_context(self: threading.Thread) -> None:
@@ -32,11 +32,11 @@ def inherit_in_threads() -> None:
             self.run = run_with_id  # type: ignore[method-assign]
         start(self)
 
-    @functools.wraps(submit)
     def submit_in_context(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
         # A pool's thread outlives the request that made it start, so each job brings its own context.
         return submit(self, contextvars.copy_context().run, fn, *args, **kwargs)
 
+    functools.update_wrapper(submit_in_context, submit)
     start_in_context._argosy = True  # type: ignore[attr-defined]
     threading.Thread.start = start_in_context  # type: ignore[method-assign]
     concurrent.futures.ThreadPoolExecutor.submit = submit_in_context  # type: ignore[method-assign]

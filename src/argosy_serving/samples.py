@@ -62,9 +62,9 @@ def _tolerances(given: Any) -> "tuple[float, float]":
 def differs(expected: Any, received: Any, relative: float, absolute: float, at: str = "") -> str:
     """Where and how two JSON values differ, '' when they do not. Numbers may differ by either tolerance."""
     numbers = (int, float)
-    if isinstance(expected, bool) or isinstance(received, bool) or not isinstance(expected, numbers):
-        if type(expected) is not type(received):
-            return f"{at or 'the answer'}: expected {expected!r:.100}, received {received!r:.100}"
+    plain = isinstance(expected, numbers) and not isinstance(expected, bool) and not isinstance(received, bool)
+    if not plain and type(expected) is not type(received):
+        return f"{at or 'the answer'}: expected {expected!r:.100}, received {received!r:.100}"
     if isinstance(expected, dict):
         if expected.keys() != received.keys():
             return f"{at or 'the answer'}: expected members {sorted(expected)}, received {sorted(received)}"
@@ -74,7 +74,7 @@ def differs(expected: Any, received: Any, relative: float, absolute: float, at: 
             return f"{at or 'the answer'}: expected {len(expected)} items, received {len(received)}"
         pairs = [(f"{at}/{n}", one, other) for n, (one, other) in enumerate(zip(expected, received, strict=True))]
     else:
-        if isinstance(expected, numbers) and isinstance(received, numbers) and not isinstance(expected, bool):
+        if isinstance(expected, numbers) and isinstance(received, numbers) and plain:
             same = math.isclose(expected, received, rel_tol=relative, abs_tol=absolute)
         else:
             same = expected == received

@@ -21,8 +21,8 @@ class Work:
     """A request's body and what became of it. Times are of the monotonic clock, in seconds; 0.0 is "not yet"."""
 
     __slots__ = (
-        "body", "caller", "cause", "content_type", "decoded_at", "encoded_at", "extra_headers", "headers", "problem", "ran_at",
-        "request_id", "result", "started_at", "status",
+        "body", "caller", "cause", "content_type", "decoded_at", "encoded_at", "extra_headers", "headers", "problem",
+        "ran_at", "request_id", "result", "started_at", "status",
     )  # fmt: skip
 
     def __init__(self, body: bytes, headers: Mapping[bytes, bytes], request_id: str, caller: str) -> None:

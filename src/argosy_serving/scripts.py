@@ -108,8 +108,8 @@ def _check_inputs(script: str, own: Mapping[str, inspect.Parameter], inputs: "se
     if missing or unknown or positional:
         raise LoadFailed(
             "script_error",
-            f"run({', '.join(own)}) in {script} does not fit the schema's inputs ({', '.join(sorted(inputs)) or 'none'})"
-            ": parameters and inputs must have the same names.",
+            f"run({', '.join(own)}) in {script} does not fit the schema's inputs "
+            f"({', '.join(sorted(inputs)) or 'none'}): parameters and inputs must have the same names.",
         )
 
 

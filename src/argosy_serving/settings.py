@@ -35,7 +35,7 @@ class LiveSettings:
 
 
 def parse_settings(raw: bytes) -> LiveSettings:
-    """Raises InvalidSettings. Unknown keys are passed over, so that a newer control plane can write for older replicas."""
+    """Raises InvalidSettings. Unknown keys are passed over: a newer control plane may write for older replicas."""
     try:
         data = orjson.loads(raw)
     except orjson.JSONDecodeError as problem:

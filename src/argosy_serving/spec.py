@@ -106,7 +106,7 @@ def load_spec(path: Path) -> Spec:
         init_timeout_s=read.number("init_timeout_s", 0, 600.0),
         drain_grace_s=read.number("drain_grace_s", 0, 0.0),
         behind_gateway=bool(data.get("behind_gateway", False)),
-        **optional,  # type: ignore[arg-type]
+        **optional,
     )
 
 

@@ -1,5 +1,6 @@
 """A load generator: closed loop, several connections, every answer counted."""
 
+import contextlib
 import http.client
 import json
 import threading
@@ -55,10 +56,15 @@ class Load:
         parts = urlsplit(self.url)
         payload = json.dumps(self.body)
         headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
-        connection = http.client.HTTPConnection(parts.netloc, timeout=60)
+        with contextlib.closing(http.client.HTTPConnection(parts.netloc, timeout=60)) as connection:
+            self._repeat(connection, parts.path, payload, headers)
+
+    def _repeat(
+        self, connection: http.client.HTTPConnection, path: str, payload: str, headers: dict[str, str]
+    ) -> None:
         while not self._stop.is_set():
             try:
-                connection.request("POST", parts.path, payload, headers)
+                connection.request("POST", path, payload, headers)
                 response = connection.getresponse()
                 text = response.read().decode()
                 outcome = str(response.status)

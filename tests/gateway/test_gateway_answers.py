@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.gateway.conftest import Client, Replica, route, until
 
 from argosy.gateway.gateway import Gateway
+from gateway.harness import Client, Replica, route, until
 
 SCORE = "/api/v1/service/iris/score"
 

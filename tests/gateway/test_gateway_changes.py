@@ -5,13 +5,13 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.gateway.conftest import Client, Load, MakeGateway, Replica, route, until
 
 from argosy.errors import Error, GatewayFailed
 from argosy.gateway.gateway import Gateway
 from argosy.gateway.master import Master
 from argosy.gateway.routes import Route, Server
 from argosy.settings import Home
+from gateway.harness import Client, Load, MakeGateway, Replica, route, until
 
 
 async def swap(gateway: Gateway, old: Replica, new: Replica, *others: Route) -> None:
@@ -96,7 +96,7 @@ def test_services_and_replicas_change_together_without_a_lost_request(gateway: G
     asyncio.run(scenario())
 
 
-def test_an_idle_connection_of_a_retired_worker_reaches_the_new_replica(
+def test_an_idle_connection_of_a_retired_worker_reaches_a_new_replica(
     gateway: Gateway, home: Home, folder: Path
 ) -> None:
     async def scenario() -> None:
@@ -175,8 +175,8 @@ def test_a_new_guard_needs_no_reload(gateway: Gateway, folder: Path) -> None:
         # The idle connection would have kept a retired worker alive.
         assert gateway.status()["retired_workers"] == 0
         requests = [asyncio.create_task(scored(gateway.port)) for _ in range(3)]
-        await until(lambda: gateway.in_use("iris", "a") == 3)
-        assert iris.in_flight == 1
+        await until(lambda: gateway.counters()["iris"]["queued"] == 2)
+        assert iris.in_flight == gateway.in_use("iris", "a") == 1
         assert await asyncio.gather(*requests) == [200, 200, 200]
         await client.close()
         await iris.stop()

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.manifests.package_index import index, real_index
 
 from argosy.images.pythons import Python, inspect_python
+from manifests.package_index import index, real_index
 
 __all__ = ["base_python", "index", "real_index", "root"]
 

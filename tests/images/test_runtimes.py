@@ -62,7 +62,7 @@ def test_again_and_at_the_same_time(package: Path, tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert len(made) == 6
-    assert [path for path in root.iterdir()] == [made[0]]
+    assert list(root.iterdir()) == [made[0]]
 
 
 def test_an_unfinished_copy_is_replaced_and_a_leftover_removed(package: Path, tmp_path: Path) -> None:

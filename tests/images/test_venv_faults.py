@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.manifests.package_index import PackageIndex
 
 from argosy.images.pythons import Python
 from argosy.images.venvs import Build, check_environment, ensure_environment, environment_key, list_environments
@@ -18,6 +18,7 @@ from argosy.manifests.lock import resolve
 from argosy.manifests.requirements import parse_requirements
 from argosy.manifests.uv import Index
 from argosy.records import encode
+from manifests.package_index import PackageIndex
 
 BUILDER = """
 import json, sys
@@ -38,6 +39,7 @@ except Error as problem:
 
 def a_build(index: PackageIndex, python: Python) -> Build:
     lock = resolve(parse_requirements("alpha\n"), python.minor, (), index.url)
+    index.asked_for_wheel.clear()
     return Build(environment_key(lock, python.minor), lock, python, Index(index.url))
 
 
@@ -122,7 +124,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(
 ) -> None:
     """A disk of two megabytes, seen by the builder alone; the cache of uv lies elsewhere."""
     unshare = ["unshare", "--user", "--map-root-user", "--mount"]
-    if subprocess.run([*unshare, "true"], capture_output=True).returncode:
+    if not shutil.which("unshare") or subprocess.run([*unshare, "true"], capture_output=True).returncode:
         pytest.skip("needs user namespaces: sysctl kernel.unprivileged_userns_clone=1, or a container that has them")
     index.add("large", "1.0", files={"large/data.bin": os.urandom(4_000_000)})
     lock = resolve(parse_requirements("large\n"), base_python.minor, (), index.url)

@@ -1,11 +1,9 @@
-import os
 import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from tests.manifests.package_index import PackageIndex
 
 from argosy.errors import EnvironmentFailed
 from argosy.images.pythons import Python
@@ -23,6 +21,7 @@ from argosy.manifests.lock import resolve
 from argosy.manifests.requirements import parse_requirements
 from argosy.manifests.uv import Index
 from argosy.records import Lock
+from manifests.package_index import PackageIndex
 
 
 def a_build(text: str, index: PackageIndex, python: Python) -> Build:
@@ -89,8 +88,8 @@ def test_keys_are_of_content() -> None:
 def test_changed_content_on_the_index_is_not_installed(index: PackageIndex, base_python: Python, root: Path) -> None:
     build = a_build("beta==1.0\n", index, base_python)
     file = "beta-1.0-py3-none-any.whl"
-    index.projects["beta"][file] = index.projects["beta"]["beta-1.1-py3-none-any.whl"]
-    index.projects["beta"][file] = index.projects["beta"][file].replace(b"1.1", b"1.0")
+    assert file in index.projects["beta"]
+    index.add("beta", "1.0", files={"beta/more.py": b"EVIL = True\n"})
     with pytest.raises(EnvironmentFailed) as caught:
         ensure_environment(root, build)
     assert "beta" in caught.value.message
@@ -189,8 +188,8 @@ def test_changes_are_found(index: PackageIndex, base_python: Python, root: Path)
     (library / "beta-1.1.dist-info" / "METADATA").write_text("")
     assert verify_environment(root / build.key) == [
         "alpha-1.0: alpha/__init__.py was changed",
-        "beta-1.1: beta/__init__.py is missing",
         "beta-1.1: beta-1.1.dist-info/METADATA was changed",
+        "beta-1.1: beta/__init__.py is missing",
     ]
     (library / "beta-1.1.dist-info" / "RECORD").write_text("../../../../../../../etc/passwd,sha256=x,1\n")
     assert "lies outside" in verify_environment(root / build.key)[1]
@@ -225,4 +224,4 @@ def test_real_packages(base_python: Python, root: Path) -> None:
 
 
 def leftovers(root: Path) -> list[str]:
-    return [name for name in os.listdir(root) if name.startswith((".building", ".removed"))]
+    return [path.name for path in root.iterdir() if path.name.startswith((".building", ".removed"))]

@@ -1,5 +1,5 @@
 """The package indexes of these tests."""
 
-from tests.manifests.package_index import index, real_index
+from manifests.package_index import index, real_index
 
 __all__ = ["index", "real_index"]

@@ -3,13 +3,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.manifests.package_index import PackageIndex
 
 from argosy.errors import EnvironmentFailed, InvalidDependencies
 from argosy.manifests.conda import parse_conda
 from argosy.manifests.lock import index_for, make_lock, read_entries, resolve
 from argosy.manifests.requirements import parse_requirements
 from argosy.records import Lock
+from manifests.package_index import PackageIndex
 
 
 def lock(text: str, index: PackageIndex, python: str = "3.12", serving: tuple[str, ...] = ()) -> Lock:

@@ -68,5 +68,5 @@ def test_names_that_are_one_on_other_systems_are_warned_about() -> None:
     assert check_paths(["m/A.bin", "m/b", "m/a.bin"]) == [
         "m/A.bin and m/a.bin differ by case or accents only and are one file on some systems"
     ]
-    assert len(check_paths(["é", "é"])) == 1
+    assert len(check_paths(["\u00e9", "e\u0301"])) == 1
     assert check_paths(["a", "b"]) == []

@@ -163,7 +163,10 @@ def _down_without_control_plane(home: Home, session: Session) -> None:
         code, text = plane.stop_leftovers(session.environ)
     if code:
         raise plane.start_failure(text.splitlines(), code, home.logs / "control-plane.log")
-    said = clean(text.strip(), lines=True) or "nothing runs here"
+    said = (
+        clean(text.strip(), lines=True)
+        or "argosy is stopped; whatever an earlier control plane had left running has been stopped too"
+    )
     session.show({"state": "stopped", "was_running": False, "message": text.strip()}, lambda: [said])
 
 

@@ -96,7 +96,9 @@ def check_disk(home: Home) -> Check:
 
 def check_pythons(path: str) -> Check:
     """Interpreters that environments can be made with; an image asks for one by its version."""
-    found = {f"3.{minor}" for minor in range(8, 16) if shutil.which(f"python3.{minor}", path=path)}
+    # pyenv's shims stand for versions that may not be there; its own folder tells.
+    folders = os.pathsep.join(folder for folder in path.split(os.pathsep) if not folder.rstrip("/").endswith("/shims"))
+    found = {f"3.{minor}" for minor in range(8, 16) if shutil.which(f"python3.{minor}", path=folders)}
     found.add(f"{sys.version_info.major}.{sys.version_info.minor}")
     pyenv = Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser() / "versions"
     found |= {".".join(folder.name.split(".")[:2]) for folder in pyenv.glob("3.*") if (folder / "bin/python").exists()}

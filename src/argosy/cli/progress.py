@@ -1,6 +1,5 @@
 """Progress of long work on stderr: a moving line on a terminal, plain lines elsewhere."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol, TextIO
@@ -11,6 +10,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress  # for the annotation; only a terminal loads it
 
 _PLAIN_STEP_BYTES = 100_000_000
+_BAR_CELLS = 24
 
 
 class Reporter(Protocol):
@@ -43,30 +43,33 @@ def reporter(err: TextIO, title: str) -> Iterator[Reporter]:
         return
     # Imported here: only a terminal pays for it.
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     console = Console(file=err, highlight=False, markup=False, emoji=False)
-    with Progress(*columns, BarColumn(bar_width=24), console=console, transient=True) as progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, refresh_per_second=8) as progress:
         yield _RichReporter(progress, title)
 
 
 class _RichReporter:
-    """The last message beside a spinner; those before it stay above as lines."""
+    """The last message, or the bar of a transfer, beside a spinner; messages before it stay above as lines."""
 
     def __init__(self, progress: "Progress", title: str) -> None:
-        self._progress, self._title, self._last, self._drawn = progress, title, "", 0.0
+        self._progress, self._title, self._last = progress, title, ""
         self._task = progress.add_task(title, total=None)
 
     def message(self, text: str) -> None:
         if self._last:
-            self._progress.console.print(f"  {self._last}", style="dim")
+            self._progress.console.print(f"  {self._last}")
         self._last = clean(text)
-        self._progress.update(self._task, description=f"{self._title}: {self._last}", total=None, completed=0)
+        self._progress.update(self._task, description=f"{self._title}: {self._last}")
 
     def bytes(self, done: int, total: int) -> None:
-        if done < total and time.monotonic() - self._drawn < 0.1:
-            return
-        self._drawn = time.monotonic()
-        text = f"{self._title}: {self._last or 'sending'} {size(done)} of {size(total)}"
-        self._progress.update(self._task, description=text, completed=done, total=total)
+        self._progress.update(self._task, description=f"{self._title}: {bar(done, total)}")
+
+
+def bar(done: int, total: int) -> str:
+    """`━━━━━━────── 50 %  1.0 GB of 2.0 GB`."""
+    share = done / total if total else 1.0
+    full = int(share * _BAR_CELLS)
+    return f"{'━' * full}{'─' * (_BAR_CELLS - full)} {share:4.0%}  {size(done)} of {size(total)}"

@@ -29,7 +29,9 @@ def show(args: argparse.Namespace, session: Session) -> None:
         status = None
     if status is None:
         stopped = {"state": "stopped", "home": str(home.path), "url": elsewhere}
-        session.show(stopped, lambda: [f"argosy is stopped (home {home.path}); `argosy up` starts it"])
+        session.show(
+            stopped, lambda: [f"argosy is stopped: no control plane answers (home {home.path}). `argosy up` starts it."]
+        )
         return
     services = session.client.services.list()
     data = {"state": "running", **encode(status), "services": encode(services)}

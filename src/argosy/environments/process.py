@@ -340,10 +340,9 @@ def _failure(replica: _Replica, code: int | None) -> tuple[str | None, bool]:
     with contextlib.suppress(OSError, ValueError):
         told = json.loads((replica.folder / "failure.json").read_text())
         return str(told["reason"]), True
-    if replica.drain_deadline_s is not None or code == 0:
+    # Without a code it ended while no control plane watched, in a reboot most likely.
+    if replica.drain_deadline_s is not None or not code:
         return None, False
-    if code is None:
-        return "The replica ended while no control plane watched it.", False
     if code < 0:
         name = signal.Signals(-code).name
         hint = " Was the machine out of memory?" if name == "SIGKILL" else ""

@@ -31,7 +31,10 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 LINK_MODES = ("clone", "copy", "hardlink", "symlink")
 _NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|File too large|os error (28|122|27)\b")
 _HASH_DIFFERS = re.compile(r"Hash mismatch for `?([^`\s]+)`?")
-_UNREACHABLE = re.compile(r"Failed to (fetch|download)|error sending request|dns error|timed? ?out", re.IGNORECASE)
+_UNREACHABLE = re.compile(
+    r"Failed to fetch|error sending request|dns error|timed out|HTTP status|tcp connect error|Connection refused",
+    re.IGNORECASE,
+)
 
 
 def environment_key(lock: Lock, python_minor: str) -> str:

@@ -3,8 +3,7 @@
 `conda.py` and `requirements.py` read these from a file, `infer.py` makes them from a script, `lock.py` resolves them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from packaging.requirements import Requirement as IndexRequirement
 from packaging.utils import canonicalize_name
@@ -73,17 +72,4 @@ def combine(*parts: Dependencies) -> Dependencies:
         extra_index_urls=tuple(dict.fromkeys(url for part in parts for url in part.extra_index_urls)),
         prerelease=any(part.prerelease for part in parts),
         notes=tuple(note for part in parts for note in part.notes),
-    )
-
-
-def from_texts(texts: Sequence[str], file: str) -> Dependencies:
-    """Requirements that no file holds, such as inferred ones; `file` names their source in messages."""
-    return Dependencies(tuple(Requirement(text, file) for text in texts))
-
-
-def moved(dependencies: Dependencies, file: str, line: int) -> Dependencies:
-    """The same, said to stand in line `line` of `file`."""
-    return replace(
-        dependencies,
-        requirements=tuple(replace(r, file=file, line=line) for r in dependencies.requirements),
     )

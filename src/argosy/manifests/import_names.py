@@ -1,16 +1,7 @@
 """Modules by the distribution that brings them, where the names differ."""
 
-# What `argosy_serving` itself answers to inside a replica.
-PROVIDED = frozenset(
-    {
-        "argosy",
-        "argosy_serving",
-        "azureml.api",
-        "azureml.contrib.services",
-        "azureml.datacollector",
-        "inference_schema",
-    }
-)
+# Never asked of an index: every replica has the serving runtime, and `argosy` itself only makes schema files.
+PROVIDED = frozenset({"argosy", "argosy_serving"})
 
 # Names shared by many distributions; a module of theirs that is not in the table tells nothing.
 NAMESPACES = frozenset({"azure", "azureml", "google", "ruamel", "zope"})
@@ -31,8 +22,11 @@ DISTRIBUTIONS = {
     "azure.identity": "azure-identity",
     "azure.keyvault.secrets": "azure-keyvault-secrets",
     "azure.storage.blob": "azure-storage-blob",
+    "azureml.api": "azure-ml-api-sdk",
     "azureml.ai.monitoring": "azureml-ai-monitoring",
+    "azureml.contrib.services": "azureml-contrib-services",
     "azureml.core": "azureml-core",
+    "azureml.datacollector": "azureml-datacollector",
     "azureml.dataprep": "azureml-dataprep",
     "azureml.defaults": "azureml-defaults",
     "azureml.monitoring": "azureml-monitoring",
@@ -55,6 +49,7 @@ DISTRIBUTIONS = {
     "google.protobuf": "protobuf",
     "grpc": "grpcio",
     "imblearn": "imbalanced-learn",
+    "inference_schema": "inference-schema",
     "jose": "python-jose",
     "jwt": "pyjwt",
     "kafka": "kafka-python",

@@ -13,7 +13,7 @@ from argosy.errors import ConnectionLost, Error, InvalidFile
 from argosy.sdk import control, environments, images, manifests, models, operations, scoring, services
 from argosy.sdk.address import Address, check_url, locate
 from argosy.sdk.transport import tls_context, translate, unreachable
-from argosy.sdk.wire import CHUNK_BYTES, Flow, Request, Response, Sleep, Step, check
+from argosy.sdk.wire import CHUNK_BYTES, Flow, Request, Response, Sleep, Step, check, method_signature
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -152,6 +152,7 @@ def awaitable(flow: Callable[P, Flow[T]]) -> Callable[Concatenate[AsyncGroup, P]
     async def method(self: AsyncGroup, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._run(flow(*args, **kwargs))
 
+    method.__signature__ = method_signature(flow)  # type: ignore[attr-defined]
     return method
 
 

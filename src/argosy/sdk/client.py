@@ -20,7 +20,7 @@ from argosy.sdk import (
 )
 from argosy.sdk.address import Address, locate
 from argosy.sdk.transport import Transport
-from argosy.sdk.wire import Flow, Response, Sleep, Step
+from argosy.sdk.wire import Flow, Response, Sleep, Step, method_signature
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,6 +67,7 @@ def blocking(flow: Callable[P, Flow[T]]) -> Callable[Concatenate[Group, P], T]:
     def method(self: Group, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return self._run(flow(*args, **kwargs))
 
+    method.__signature__ = method_signature(flow)  # type: ignore[attr-defined]
     return method
 
 

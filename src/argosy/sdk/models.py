@@ -27,7 +27,8 @@ def register(
     """A file, a directory or an http(s) URL as the next version of `name`; nothing is ever overwritten.
 
     A directory `models/` gives files `models/...`. `unpack` lets the server unpack an archive. A URL is fetched by
-    the server. `file_name` is the name to store the file or the directory under, when it has the same suffix. `on_progress` gets (bytes sent, bytes in all). Everything is checked before the first byte is sent.
+    the server. `file_name` is the name to store the file or the directory under, when it has the same suffix.
+    `on_progress` gets (bytes sent, bytes in all). Everything is checked before the first byte is sent.
     """
     check_name("model", name)
     body = {

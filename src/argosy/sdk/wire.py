@@ -4,11 +4,12 @@ A flow is a generator that yields what should happen next (a Request, or a Sleep
 all the rules and does no network I/O; `client` and `aio` only differ in how they carry a step out.
 """
 
+import inspect
 import json
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 from urllib.parse import quote, urlencode
 
 from argosy.errors import SystemFailure, error_from_body
@@ -162,3 +163,11 @@ def all_pages(record: type[T], path: str, query: Mapping[str, str | int | None] 
 def path_of(*segments: str | int) -> str:
     """`/v1/...` with every segment quoted, so that a name cannot reach another path."""
     return "/v1/" + "/".join(quote(str(segment), safe="") for segment in segments)
+
+
+def method_signature(flow: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a method that carries out `flow`, for help() and editors: `self` stands before the rest."""
+    own = inspect.signature(flow)
+    first = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    answer = get_args(own.return_annotation)[-1]
+    return own.replace(parameters=[first, *own.parameters.values()], return_annotation=answer)

@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 def _settings(home: Home, arguments: argparse.Namespace) -> Settings:
     settings = load_settings(
         home,
+        remembered=remembered_ports(home),
         host=arguments.host,
         port=arguments.port,
         gateway_port=arguments.gateway_port,
@@ -76,7 +77,7 @@ def _settings(home: Home, arguments: argparse.Namespace) -> Settings:
     for option, port in (("--port", settings.port), ("--gateway-port", settings.gateway_port)):
         if not 0 <= port <= 65_535:
             raise InvalidOption(option, port, "a port is a number from 0 to 65535")
-    return remembered_ports(home, settings)
+    return settings
 
 
 def _tls(home: Home, settings: Settings) -> TlsFiles | None:

@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import uvicorn
@@ -234,17 +233,13 @@ def write_address(home: Home, control: Control) -> None:
     write_private(home.address, json.dumps(address, indent=1).encode())
 
 
-def remembered_ports(home: Home, settings: Settings) -> Settings:
-    """A port of 0 means a free one, but the same one as long as the home lives."""
+def remembered_ports(home: Home) -> dict[str, int]:
+    """`port` and `gateway_port` of the last start: URLs stay the same as long as nobody asks for others."""
     try:
         known = json.loads(home.address.read_text())
-    except (OSError, ValueError):
-        return settings
-    return replace(
-        settings,
-        port=settings.port or int(known.get("port", 0)),
-        gateway_port=settings.gateway_port or int(known.get("gateway_port", 0)),
-    )
+        return {"port": int(known["port"]), "gateway_port": int(known["gateway_port"])}
+    except (OSError, ValueError, KeyError):
+        return {}
 
 
 def readable(line: str) -> str:

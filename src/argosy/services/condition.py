@@ -32,5 +32,7 @@ def condition(desired: Desired, observed: Sequence[Observed], last_failure: str)
         return Condition("stopped", "scaled to 0 replicas")
     if ready >= desired.replicas:
         return Condition("healthy", f"{ready} of {desired.replicas} replicas ready")
+    if not ready and not last_failure:
+        return Condition("deploying", f"0 of {desired.replicas} replicas ready, the others start")
     why = f": {last_failure}" if last_failure else ""
     return Condition("degraded" if ready else "failed", f"{ready} of {desired.replicas} replicas ready{why}")

@@ -1,6 +1,6 @@
 """Schema files: what a service takes and answers, as plain JSON.
 
-Reading one needs only the standard library and orjson; numpy and pandas are imported when an input of theirs is decoded.
+Reading one needs only the standard library and orjson; numpy and pandas are imported when an input needs them.
 """
 
 from argosy_serving.schema.generate import DataTypes, SampleDefinition, generate_schema

@@ -1,7 +1,7 @@
 """JSON numbers, strings and dates to numpy arrays, with nothing truncated, parsed out of text or rounded on the way.
 
 The fast path lets numpy infer the type of the whole list and checks that; a walk in Python happens only when that
-check fails, or when the request body contains `true`, `false` or `null` (`careful`), which numpy would turn into numbers.
+check fails, or when the request body contains `true`, `false` or `null` (`careful`), which numpy takes for numbers.
 """
 
 from __future__ import annotations

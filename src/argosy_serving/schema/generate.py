@@ -97,7 +97,7 @@ def _array_entry(array: Any) -> dict[str, Any]:
     first = array[:_EXAMPLE_ROWS] if array.ndim else array
     if dtype.startswith("datetime64"):
         first = np.datetime_as_string(first)
-    entry = {"type": "numpy", "dtype": dtype, "shape": shape, "swagger": array_fragment(dtype, shape)}
+    entry: dict[str, Any] = {"type": "numpy", "dtype": dtype, "shape": shape, "swagger": array_fragment(dtype, shape)}
     if dtype.startswith("float") and bool(np.isnan(array).any()):
         entry["nullable"] = True
     return entry | {"example": _plain(first.tolist())}
@@ -158,7 +158,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _infer(value: Any) -> dict[str, Any]:
-    """The fragment of a plain value. The members of a sample object are typed, but neither required nor the only ones."""
+    """The fragment of a plain value. Members of a sample object are typed, but neither required nor the only ones."""
     if isinstance(value, bool):
         return {"type": "boolean"}
     if isinstance(value, int):

@@ -251,6 +251,6 @@ def _cell_fragment(dtype: str, categories: Any, described: Any) -> Any:
 
 
 def sample_from_schema(schema: Any) -> Any:
-    """A request body: the examples of a schema file's inputs, or values made up from their types where there are none."""
+    """A request body: the examples of a schema file's inputs, or values made up from their types where they lack."""
     parsed = schema if isinstance(schema, Schema) else parse_schema(schema)
     return {name: each.example if each.has_example else made_up(each.swagger) for name, each in parsed.inputs.items()}

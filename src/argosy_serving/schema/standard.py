@@ -133,7 +133,7 @@ def _bound_steps(fragment: Mapping[str, Any], pointer: str) -> list[Decode]:
         if bound is not None:
             if kind_of(bound) not in ("integer", "number") or (keyword == "multipleOf" and bound <= 0):
                 raise InvalidSchemaFile(step(pointer, keyword), f"a number is needed, not {describe(bound)}")
-            steps.append(_bound(("integer", "number"), f"{words} {bound!r}", lambda v, b=bound, h=holds: h(v, b)))
+            steps.append(_bound(("integer", "number"), f"{words} {bound!r}", _against(holds, bound)))
     sizes: list[tuple[str, str, str, Callable[[Any, Any], bool]]] = [
         ("minLength", "string", "at least {} characters", lambda v, b: len(v) >= b),
         ("maxLength", "string", "at most {} characters", lambda v, b: len(v) <= b),
@@ -146,7 +146,7 @@ def _bound_steps(fragment: Mapping[str, Any], pointer: str) -> list[Decode]:
         if (bound := fragment.get(keyword)) is not None:
             if kind_of(bound) != "integer":
                 raise InvalidSchemaFile(step(pointer, keyword), f"a whole number is needed, not {describe(bound)}")
-            steps.append(_bound((kind,), words.format(bound), lambda v, b=bound, h=holds: h(v, b)))
+            steps.append(_bound((kind,), words.format(bound), _against(holds, bound)))
     if (pattern := fragment.get("pattern")) is not None:
         try:
             search = re.compile(pattern).search
@@ -158,6 +158,10 @@ def _bound_steps(fragment: Mapping[str, Any], pointer: str) -> list[Decode]:
         words = f"a whole number from {low} to {high} ({fragment['format']})"
         steps.append(_bound(("integer",), words, lambda v: low <= v <= high))
     return steps
+
+
+def _against(holds: Callable[[Any, Any], bool], bound: Any) -> Callable[[Any], bool]:
+    return lambda value: holds(value, bound)
 
 
 def _bound(kinds: tuple[str, ...], expected: str, holds: Callable[[Any], bool]) -> Decode:
