@@ -35,7 +35,6 @@ PARTS = {
     "haproxy": Part(("haproxy", "/usr/sbin/haproxy"), "apt-get install haproxy"),
     "chromium": Part(("chromium", "chromium-browser", "google-chrome"), "apt-get install chromium"),
     "curl": Part(("curl",), "apt-get install curl"),
-    "make": Part(("make",), "apt-get install make"),
     "openssl": Part(("openssl",), "apt-get install openssl"),
 }
 

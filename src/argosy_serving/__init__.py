@@ -4,7 +4,7 @@ from argosy_serving.answers import Response
 
 __version__ = "0.1.0"
 
-# What a replica's environment needs beside the model's own packages. The lower bounds have wheels for Python 3.10 to 3.13.
+# What a replica's environment needs beside the model's own packages; lower bounds have wheels for Python 3.10 to 3.13.
 REQUIREMENTS = (
     "uvicorn>=0.34",
     "h11>=0.14",

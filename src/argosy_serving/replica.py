@@ -59,6 +59,7 @@ class Replica:
         self._slots = Slots(self._loop, spec.slots, self._admission.finished, self._end_request)
         self._ended: asyncio.Future[int] = self._loop.create_future()
         self._grace_until = 0.0
+        self._hurry = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = threading.Event()
 
@@ -197,6 +198,7 @@ class Replica:
         until = monotonic() + grace_s
         if self._state.phase == DRAINING:
             self._grace_until = min(self._grace_until, until)
+            self._hurry.set()
             return
         self._grace_until = until
         self._state.become(DRAINING, "asked to stop")
@@ -205,7 +207,11 @@ class Replica:
 
     async def _finish(self) -> None:
         while (left_s := self._grace_until - monotonic()) > 0:
-            await asyncio.sleep(min(left_s, 0.02))  # short, for a second call may shorten the grace
+            self._hurry.clear()
+            try:
+                await asyncio.wait_for(self._hurry.wait(), left_s)
+            except (asyncio.TimeoutError, TimeoutError):
+                break
         self._state.refusing = True
         limit_s = self._settings.current.request_timeout_ms / 1000 + _DRAIN_EXTRA_S
         until = monotonic() + limit_s

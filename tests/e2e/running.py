@@ -79,6 +79,19 @@ class Argosy:
         assert done.code == 0, f"argosy {' '.join(map(str, arguments))}: {done.code}\n{done.out}\n{done.err}"
         return done
 
+    def fails(self, *arguments: object, code: int = 1, cwd: Path | None = None) -> str:
+        """The same, and it must fail with this exit code and an error message, which is returned: never a traceback.
+
+        Log lines of a replica that came with the error (`  | ...`) may hold one of the user's own script.
+        """
+        done = self(*arguments, cwd=cwd)
+        assert done.code == code, f"argosy {' '.join(map(str, arguments))}: {done.code}\n{done.out}\n{done.err}"
+        own = [line for line in (done.out + done.err).splitlines() if not line.startswith("  | ")]
+        assert not any("Traceback" in line for line in own), done.err
+        assert "defect" not in done.err, done.err
+        assert any(line.startswith("error: ") for line in own), done.err
+        return done.err
+
     def json(self, *arguments: object, cwd: Path | None = None) -> Any:
         return self.ok(*arguments, "-o", "json", cwd=cwd).json
 

@@ -1,4 +1,7 @@
-"""`make demo`'s script against a real control plane: once from nothing, once again on what it left."""
+"""`make demo`'s script against a real control plane: once from nothing, once again on what it left.
+
+The docs page it points to is opened in a real browser.
+"""
 
 import json
 import os
@@ -30,8 +33,19 @@ def demo(environ: dict[str, str]) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_the_demo_answers_and_can_be_run_again(surroundings: dict[str, str], require: Callable[[str], str]) -> None:
+def rendered(browser: str, url: str, profile: Path) -> str:
+    """The page's elements after its scripts have run."""
+    options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    options += "--disable-component-update --disable-sync --virtual-time-budget=20000 --dump-dom"
+    command = [browser, *options.split(), f"--user-data-dir={profile}", url]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+def test_the_demo_answers_and_can_be_run_again(
+    surroundings: dict[str, str], require: Callable[[str], str], tmp_path: Path
+) -> None:
     require("curl")
+    browser = require("chromium")
     first = demo(surroundings)
     assert first.returncode == 0, first.stdout + first.stderr
     assert len(re.findall(r"->\s+(setosa|versicolor|virginica)", first.stdout)) == 5
@@ -51,6 +65,9 @@ def test_the_demo_answers_and_can_be_run_again(surroundings: dict[str, str], req
     keys = next(line for line in first.stdout.splitlines() if line.startswith("  keys ")).split(maxsplit=1)[1]
     shown = subprocess.run(["bash", "-c", keys], cwd=ROOT, env=surroundings, capture_output=True, text=True, check=True)
     assert re.search(r"Bearer (\S+)'", line).group(1) in shown.stdout  # type: ignore[union-attr]
+
+    docs = next(line for line in first.stdout.splitlines() if line.startswith("  docs ")).split()[1]
+    assert 'data-path="/score"' in rendered(browser, docs, tmp_path / "profile")
 
     second = demo(surroundings)
     assert second.returncode == 0, second.stdout + second.stderr

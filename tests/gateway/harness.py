@@ -30,14 +30,14 @@ class Replica:
     aborted: int = 0
     in_flight: int = 0
     _server: asyncio.Server | None = None
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _open: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
 
     @property
     def server(self) -> Server:
         return Server(self.name, f"unix@{self.folder / self.name}")
 
     async def start(self) -> "Replica":
-        self._server = await asyncio.start_unix_server(self._connection, self.folder / self.name, backlog=512)
+        self._server = await asyncio.start_unix_server(self._connected, self.folder / self.name, backlog=512)
         return self
 
     async def stop(self) -> None:
@@ -49,22 +49,28 @@ class Replica:
         assert self._server is not None
         self._server.close()
         (self.folder / self.name).unlink(missing_ok=True)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # What was accepted just now gets its connection in the loop's next rounds.
+        for _ in range(5):
+            for task, writer in self._open.items():
+                writer.transport.abort()
+                task.cancel()
+            await asyncio.gather(*self._open, return_exceptions=True)
+            await asyncio.sleep(0.01)
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._connection(reader, writer))
+        self._open[task] = writer
+        task.add_done_callback(self._closed)
+
+    def _closed(self, task: asyncio.Task[None]) -> None:
+        self._open.pop(task).transport.abort()
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
+        with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             while await self._one(reader, writer):
                 pass
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
             writer.close()
+            await writer.wait_closed()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         line, headers = await read_head(reader)

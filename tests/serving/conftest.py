@@ -1,5 +1,6 @@
 """A real replica in its own process, on unix sockets in a short folder, and a plain HTTP client for them."""
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -72,6 +74,8 @@ class Replica:
     folder: Path
     process: "subprocess.Popen[bytes] | None" = None
     spec: dict[str, Any] = field(default_factory=dict)
+    processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+    threads: list[threading.Thread] = field(default_factory=list)
 
     @property
     def sock(self) -> Path:
@@ -127,6 +131,7 @@ class Replica:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+        self.processes.append(self.process)
 
     def start(self, **spec: Any) -> "Replica":
         self.launch(**spec)
@@ -150,6 +155,18 @@ class Replica:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         all_headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json", **(headers or {})}
         return exchange(self.sock, "POST", url, raw, all_headers)
+
+    def aside(self, body: Any) -> list[Reply]:
+        """Score in a thread; the list gets the reply, or stays empty when the replica goes away."""
+        replies: list[Reply] = []
+
+        def call() -> None:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                replies.append(self.score(body))
+
+        self.threads.append(threading.Thread(target=call))
+        self.threads[-1].start()
+        return replies
 
     def admin(self, method: str, url: str, body: Any = None) -> Reply:
         raw = None if body is None else json.dumps(body).encode()
@@ -176,10 +193,12 @@ class Replica:
         return found
 
     def close(self) -> None:
-        if self.process is not None:
-            if self.process.poll() is None:
-                self.process.kill()
-            self.process.communicate()
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+        for thread in self.threads:
+            thread.join()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def build(parser: Parser, name: str) -> None:
 
 def show(args: argparse.Namespace, session: Session) -> None:
     home = Home.locate(session.environ)
-    elsewhere = session.environ.get("ARGOSY_URL")
+    elsewhere = session.environ.get("ARGOSY_URL") or None
     try:
         status = session.client.status() if elsewhere else plane.running(home)
     except NotRunning:

@@ -59,7 +59,7 @@ class ImageBuilder:
     def create(self, name: str, manifest: Manifest, description: str, say: Say) -> Image:
         """The image of a manifest; the same manifest gives the same image."""
         check_name("image", name)
-        key = environment_key(manifest.recipe.lock, manifest.recipe.lock.python)
+        key = environment_key(manifest.recipe.lock, _python_of(manifest))
         models = manifest_contents(self._database, manifest)
         made = plan(manifest, models, key, runtime_digest(), self._version)
         self._prepare(manifest, made.digest, key, say)
@@ -89,13 +89,18 @@ class ImageBuilder:
     def _prepare(self, manifest: Manifest, plan_digest: str, key: str, say: Say) -> None:
         lock = manifest.recipe.lock
         if check_environment(self._home.envs, key):
-            say(f"Building the environment: Python {lock.python}, {len(lock.packages)} packages")
+            say(f"Building the environment: Python {_python_of(manifest)}, {len(lock.packages)} packages")
             named = Dependencies(
                 index_url=manifest.recipe.index_url, extra_index_urls=tuple(manifest.recipe.extra_index_urls)
             )
             index = index_for(named, self._settings.index_url, self._settings.extra_index_url)
-            ensure_environment(self._home.envs, Build(key, lock, find_python(lock.python), index), say)
+            ensure_environment(self._home.envs, Build(key, lock, find_python(_python_of(manifest)), index), say)
         models = manifest_contents(self._database, manifest)
         description = image_json(plan_digest, manifest, models)
         unpack(self._home.images, description, manifest.recipe.files, models, self._blob_path)
         install_runtime(self._home.envs)
+
+
+def _python_of(manifest: Manifest) -> str:
+    """`3.12`, or `3.12.4` where exactly that one was asked for."""
+    return manifest.recipe.runtime.removeprefix("python:")

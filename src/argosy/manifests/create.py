@@ -63,7 +63,7 @@ class ManifestBuilder:
         given = parts.request
         recipe = Recipe(
             models=[ModelPin(model.name, model.version, model.digest) for model in parts.models],
-            runtime=f"python:{lock.python}",
+            runtime=f"python:{parse_runtime(given.get('runtime')).patch or lock.python}",
             script=parts.script,
             files=sorted(parts.files, key=lambda entry: entry.path),
             lock=lock,
@@ -188,6 +188,9 @@ def _laid_over(origin: Recipe | None, request: Mapping[str, Any]) -> dict[str, A
     }
     if request.get("conda") is None and request.get("requirements") is None:
         old |= {"conda": origin.conda, "requirements": origin.requirements}
+    else:
+        # New dependency files may ask for another Python.
+        old.pop("runtime")
     if "schema" in request:
         old.pop("samples")
     if "models" in request:

@@ -20,11 +20,11 @@ T = TypeVar("T")
 
 
 class AsyncTransport:
-    """Owns one httpx client per certificate authority; they are made on first use."""
+    """Owns one httpx client per certificate authority, and one for plain HTTP; they are made on first use."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._clients: dict[str | None, httpx.AsyncClient] = {}
+        self._clients: dict[tuple[str | None, bool], httpx.AsyncClient] = {}
 
     async def send(self, request: Request) -> Response:
         """The answer, whatever its status; errors as those of Transport.send."""
@@ -76,12 +76,14 @@ class AsyncTransport:
         return client.stream(request.method, self._url(request), content=content, headers=headers, timeout=timeout)
 
     def _client(self, ca_file: str | None, url: str) -> httpx.AsyncClient:
-        trusted = ca_file if url.startswith("https:") else None
-        if trusted not in self._clients:
+        encrypted = url.startswith("https:")
+        key = ca_file if encrypted else None, encrypted
+        if key not in self._clients:
             # Proxies of the environment are left aside, as the blocking client does: the control plane is near.
-            verify = tls_context(trusted)
-            self._clients[trusted] = httpx.AsyncClient(verify=verify, trust_env=False, follow_redirects=False)
-        return self._clients[trusted]
+            # Without TLS no context is made, which would read all of the system's authorities.
+            verify = tls_context(ca_file) if encrypted else False
+            self._clients[key] = httpx.AsyncClient(verify=verify, trust_env=False, follow_redirects=False)
+        return self._clients[key]
 
     def _url(self, request: Request) -> str:
         return check_url(request.target) if request.external else self._address.url + request.target

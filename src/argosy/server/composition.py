@@ -34,6 +34,7 @@ from argosy.server.control import Control
 from argosy.server.jobs import Jobs
 from argosy.server.operations import OperationRunner
 from argosy.server.routing import GatewayRouter, table
+from argosy.services.keyring import Keyring
 from argosy.services.launching import Launcher
 from argosy.services.logs import tail
 from argosy.services.reconcile import Reconciler
@@ -77,7 +78,8 @@ class ControlPlane:
         manifests = ManifestRegistry(database)
         images = ImageRegistry(database)
         builder = ImageBuilder(home, settings, database, images, blobs.path, __version__)
-        services = ServiceRegistry(database, vault)
+        keyring = Keyring(database, vault)
+        services = ServiceRegistry(database, keyring)
         environments = EnvironmentRegistry(database)
         if not environments.all():
             environments.create("local", "process")
@@ -89,7 +91,7 @@ class ControlPlane:
             return [readable(line) for line in tail(mine, _FAILURE_LOG_LINES)]
 
         reconciler = Reconciler(
-            services, target, GatewayRouter(gateway), Launcher(services, builder), last_lines, scheme
+            services, keyring, target, GatewayRouter(gateway), Launcher(services, builder), last_lines, scheme
         )
         routes = reconciler.adopt()
         gateway.ensure_running(table(routes))
@@ -107,6 +109,7 @@ class ControlPlane:
             image_builder=builder,
             environments=environments,
             services=services,
+            keyring=keyring,
             target=target,
             reconciler=reconciler,
             gateway=gateway,

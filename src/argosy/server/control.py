@@ -11,6 +11,7 @@ from argosy.images.registry import ImageRegistry
 from argosy.manifests.registry import ManifestRegistry
 from argosy.models.registry import ModelRegistry
 from argosy.server.operations import OperationRunner
+from argosy.services.keyring import Keyring
 from argosy.services.reconcile import Reconciler
 from argosy.services.registry import ServiceRegistry
 from argosy.settings import Home, Settings
@@ -33,6 +34,7 @@ class Control:
     image_builder: ImageBuilder
     environments: EnvironmentRegistry
     services: ServiceRegistry
+    keyring: Keyring
     target: Target
     reconciler: Reconciler
     gateway: Gateway

@@ -19,6 +19,7 @@ from argosy.environments.target import Launch, Observed, Target
 from argosy.errors import Error, NotFound
 from argosy.services import plan
 from argosy.services.condition import Condition, condition
+from argosy.services.keyring import Keyring
 from argosy.services.registry import ServiceRegistry, Stored
 from argosy.services.settings import live_settings
 
@@ -79,6 +80,7 @@ class Reconciler:
     def __init__(
         self,
         registry: ServiceRegistry,
+        keyring: Keyring,
         target: Target,
         router: Router,
         launch: Callable[[str, int], Launch],
@@ -86,6 +88,7 @@ class Reconciler:
         scheme: str,
     ) -> None:
         self._registry = registry
+        self._keyring = keyring
         self._target = target
         self._router = router
         self._launch = launch
@@ -272,14 +275,14 @@ class Reconciler:
             state.crashes, state.last_failure, state.failed_log, state.lost = 0, "", [], {}
 
     def _push(self, state: _Tended, stored: Stored) -> None:
-        hashes = self._registry.key_hashes(stored.name)
+        hashes = self._keyring.hashes(stored.name)
         generation = stored.generation
         self._target.apply_settings(stored.name, live_settings(stored.settings, hashes, generation, self._scheme))
         observed = self._target.observe(stored.name)
         confirmed = all(r.generation >= generation for r in observed if r.state == "ready")
-        if confirmed and self._registry.has_replaced_keys(stored.name):
-            stored = self._registry.settle_keys(stored.name)
-            self._push(state, stored)
+        if confirmed and self._keyring.settling(stored.name):
+            self._keyring.settle(stored.name)
+            self._push(state, self._registry.get(stored.name))
             return
         # A replica that has not confirmed (busy, say) reads the file by itself; it is asked again in the next pass.
         state.pushed_generation = generation if confirmed else 0

@@ -4,23 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, select
 
 from argosy.errors import Conflict, InvalidOption, NotFound, PreconditionFailed
-from argosy.keys import Vault, key_hash, new_key
 from argosy.records import (
     Image,
     ModelPin,
     Page,
     Reference,
     Revision,
-    ServiceKeys,
     ServiceSettings,
     check_name,
     encode,
     utc_now,
 )
 from argosy.services import settings as service_settings
+from argosy.services.keyring import Keyring
 from argosy.services.plan import Desired
 from argosy.store.db import Database
 from argosy.store.paging import after, cursor_of
@@ -30,11 +29,9 @@ from argosy.store.tables import (
     manifest_models,
     models,
     revisions,
-    service_keys,
     services,
 )
 
-KEY_SLOTS = ("primary", "secondary")
 MAX_REPLICAS = 1_000
 
 
@@ -67,9 +64,9 @@ class Stored:
 class ServiceRegistry:
     """Every method is one transaction."""
 
-    def __init__(self, database: Database, vault: Vault) -> None:
+    def __init__(self, database: Database, keyring: Keyring) -> None:
         self._database = database
-        self._vault = vault
+        self._keyring = keyring
 
     # -- services ------------------------------------------------------------------------------------------------
 
@@ -107,8 +104,7 @@ class ServiceRegistry:
                 )
                 .returning(services.c.id)
             ).scalar_one()
-            for slot in KEY_SLOTS:
-                self._insert_key(connection, service_id, name, slot)
+            self._keyring.add(connection, service_id, name)
             _add_revision(connection, service_id, 1, image, settings)
             return _stored(connection, name)
 
@@ -240,63 +236,6 @@ class ServiceRegistry:
                     return revision
         raise NotFound("revision", f"{name}/{number}")
 
-    # -- keys ----------------------------------------------------------------------------------------------------
-
-    def keys(self, name: str) -> ServiceKeys:
-        with self._database.read() as connection:
-            stored = _stored(connection, name)
-            rows = connection.execute(select(service_keys).where(service_keys.c.service_id == stored.id)).all()
-        return ServiceKeys(**{row.slot: self._vault.open_sealed(row.sealed, f"{name}/{row.slot}") for row in rows})
-
-    def key_hashes(self, name: str) -> list[str]:
-        """Hashes of all keys that are valid now, those that are being replaced included."""
-        with self._database.read() as connection:
-            stored = _stored(connection, name)
-            rows = connection.execute(select(service_keys).where(service_keys.c.service_id == stored.id)).all()
-        return sorted({row.hash for row in rows} | {row.previous_hash for row in rows if row.previous_hash})
-
-    def regenerate_key(self, name: str, slot: str) -> Stored:
-        """A new key; the old one stays valid until `settle_keys`."""
-        if slot not in KEY_SLOTS:
-            raise InvalidOption("--regenerate", slot, "choose primary or secondary")
-        with self._database.write() as connection:
-            stored = _stored(connection, name)
-            key = new_key()
-            connection.execute(
-                service_keys.update()
-                .where(service_keys.c.service_id == stored.id, service_keys.c.slot == slot)
-                .values(
-                    hash=key_hash(key),
-                    sealed=self._vault.seal(key, f"{name}/{slot}"),
-                    previous_hash=service_keys.c.hash,
-                )
-            )
-            return _bump(connection, stored)
-
-    def settle_keys(self, name: str) -> Stored:
-        """Every replica has taken over the new keys: the replaced ones end here."""
-        with self._database.write() as connection:
-            stored = _stored(connection, name)
-            connection.execute(
-                service_keys.update().where(service_keys.c.service_id == stored.id).values(previous_hash=None)
-            )
-            return _bump(connection, stored)
-
-    def has_replaced_keys(self, name: str) -> bool:
-        with self._database.read() as connection:
-            stored = _stored(connection, name)
-            waiting = select(func.count()).where(
-                service_keys.c.service_id == stored.id, service_keys.c.previous_hash.is_not(None)
-            )
-            return bool(connection.execute(waiting).scalar_one())
-
-    def _insert_key(self, connection: Connection, service_id: int, name: str, slot: str) -> None:
-        key = new_key()
-        sealed = self._vault.seal(key, f"{name}/{slot}")
-        connection.execute(
-            service_keys.insert().values(service_id=service_id, slot=slot, hash=key_hash(key), sealed=sealed)
-        )
-
     def _next_revision(
         self, connection: Connection, stored: Stored, image: Image | None, settings: ServiceSettings
     ) -> int:
@@ -324,15 +263,6 @@ class ServiceRegistry:
 def check_replicas(replicas: int) -> None:
     if not 0 <= replicas <= MAX_REPLICAS:
         raise InvalidOption("--replicas", replicas, f"it must be a whole number from 0 to {MAX_REPLICAS}")
-
-
-def _bump(connection: Connection, stored: Stored) -> Stored:
-    connection.execute(
-        services.update()
-        .where(services.c.id == stored.id)
-        .values(generation=stored.generation + 1, updated_at=utc_now())
-    )
-    return _stored(connection, stored.name)
 
 
 def _services() -> Any:

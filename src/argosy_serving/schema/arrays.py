@@ -40,7 +40,6 @@ def compile_array(dtype: str, shape: Shape, nullable: bool) -> ArrayDecode:
         return _text(np, shape, leaf)
     convert = _numeric(np, np.dtype(dtype), nullable)
     rank = len(shape)
-    rows_only = rank == 1 or not fixed
 
     def decode(value: Any, at: str, careful: bool) -> Any:
         try:
@@ -55,10 +54,10 @@ def compile_array(dtype: str, shape: Shape, nullable: bool) -> ArrayDecode:
             or (fixed and not _fits(array.shape, shape))
             or (careful or array.dtype.kind not in "iuf")
         ):
-            _walk(value, at, shape, 0, leaf, None if rows_only else {})
+            _walk(value, at, shape, 0, leaf, {})
         converted = convert(array, value)
         if converted is None:
-            _walk(value, at, shape, 0, leaf, None)
+            _walk(value, at, shape, 0, leaf, {})
             raise InvalidInput(at, f"an array of {dtype}", describe(value))
         return converted
 
@@ -153,9 +152,7 @@ def _walked(np: Any, dtype: str, shape: Shape, leaf: Callable[[Any, str], Any]) 
     return decode
 
 
-def _walk(
-    value: Any, at: str, shape: Shape, axis: int, leaf: Callable[[Any, str], Any], sizes: dict[int, int] | None
-) -> None:
+def _walk(value: Any, at: str, shape: Shape, axis: int, leaf: Callable[[Any, str], Any], sizes: dict[int, int]) -> None:
     """Raise InvalidInput for the first item that does not fit. `sizes` remembers the first length seen per axis."""
     if axis == len(shape):
         leaf(value, at)
@@ -164,12 +161,11 @@ def _walk(
         left = len(shape) - axis
         raise InvalidInput(at, "an array" if left == 1 else f"an array of {left} dimensions", describe(value))
     wanted = shape[axis]
-    if wanted is None and axis > 0 and sizes is not None:
+    if wanted is None and axis > 0:
         wanted = sizes.setdefault(axis, len(value))
     if wanted is not None and len(value) != wanted:
         raise InvalidInput(at, f"an array of {wanted}", describe(value))
-    if sizes is not None:
-        sizes.setdefault(axis, len(value))
+    sizes.setdefault(axis, len(value))
     for index, item in enumerate(value):
         _walk(item, f"{at}/{index}", shape, axis + 1, leaf, sizes)
 

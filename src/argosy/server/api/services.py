@@ -71,15 +71,15 @@ def router(control: Control) -> APIRouter:
 
     @routes.get("/{name}/keys")
     def keys(name: str) -> ServiceKeys:
-        return services.keys(name)
+        return control.keyring.keys(name)
 
     @routes.post("/{name}/keys/{slot}")
     def regenerate(name: str, slot: str) -> ServiceKeys:
         """A new key. Returns when every replica that answers has taken it over and refuses the old one."""
-        services.regenerate_key(name, slot)
+        control.keyring.regenerate(name, slot)
         control.reconciler.push_settings(name)
         control.reconciler.wake(name)
-        return services.keys(name)
+        return control.keyring.keys(name)
 
     @routes.get("/{name}/usage")
     def usage(name: str) -> ServiceUsage:

@@ -1,0 +1,12 @@
+"""The programs that some tests use where the machine has them. A missing one shows in the summary, with the way to it."""
+
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+
+@pytest.mark.parametrize("part", ["chromium", "curl", "haproxy", "openssl"])
+def test_the_program_is_there_and_runs(require: Callable[[str], str], part: str) -> None:
+    option = {"haproxy": "-v", "openssl": "version"}.get(part, "--version")
+    assert subprocess.run([require(part), option], capture_output=True, check=False).returncode == 0

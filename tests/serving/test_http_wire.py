@@ -1,0 +1,165 @@
+"""HTTP by the byte: what a hostile or clumsy caller may send, against a real replica."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+PLAIN = {"input": {"x": {"type": "standard", "swagger": {}, "example": 1}}}
+AUTH = b"Authorization: Bearer the-primary-key\r\n"
+
+
+@pytest.fixture
+def running(replica: Any) -> Any:
+    replica.write_image("def run(x): return len(x)", PLAIN)
+    replica.write_settings(max_body_bytes=200_000, request_timeout_ms=1500)
+    return replica.start()
+
+
+@contextmanager
+def connected(replica: Any) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(replica.sock))
+        yield client
+
+
+def read_one(client: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """One response; what follows it stays unread."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        byte = client.recv(1)
+        assert byte, f"closed after {head!r}"
+        head += byte
+    first, *lines = head.decode().split("\r\n")[:-2]
+    headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}
+    body = b""
+    while len(body) < int(headers.get("content-length", 0)):
+        body += client.recv(65536)
+    return int(first.split()[1]), headers, body
+
+
+def post(body: bytes, *lines: bytes) -> bytes:
+    head = b"POST /score HTTP/1.1\r\nHost: x\r\n" + AUTH + b"".join(line + b"\r\n" for line in lines)
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+BODY = b'{"x":[1,2,3]}'
+
+
+def test_keep_alive_and_pipelining(running: Any) -> None:
+    with connected(running) as client:
+        client.sendall(post(BODY) * 5)
+        for _ in range(5):
+            assert read_one(client)[::2] == (200, b"3")
+        client.sendall(post(BODY, b"Connection: close"))
+        status, headers, _ = read_one(client)
+        assert (status, headers["connection"]) == (200, "close")
+        assert client.recv(1) == b""
+
+
+def test_http_1_0(running: Any) -> None:
+    with connected(running) as client:
+        client.sendall(post(BODY).replace(b"HTTP/1.1", b"HTTP/1.0"))
+        assert read_one(client)[1]["connection"] == "close"
+        assert client.recv(1) == b""
+
+
+def test_chunked_bodies(running: Any) -> None:
+    with connected(running) as client:
+        client.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\n" + AUTH + b"Transfer-Encoding: chunked\r\n\r\n")
+        for part in (BODY[:4], BODY[4:]):
+            time.sleep(0.05)
+            client.sendall(b"%x\r\n%b\r\n" % (len(part), part))
+        client.sendall(b"0\r\n\r\n")
+        assert read_one(client)[::2] == (200, b"3")
+        client.sendall(post(BODY))
+        assert read_one(client)[0] == 200
+
+
+def test_an_announced_body_that_is_too_large(running: Any) -> None:
+    """Refused by its length, before it is read; a caller who is still sending gets the answer, not a reset."""
+    with connected(running) as client:
+        client.sendall(post(b"", b"X: y").replace(b"Content-Length: 0", b"Content-Length: 200001"))
+        status, headers, body = read_one(client)
+        assert (status, json.loads(body)["error"]["code"]) == (413, "too_large")
+        assert headers["connection"] == "close"
+    with connected(running) as client:
+        client.sendall(post(b"x" * 3_000_000))
+        assert read_one(client)[0] == 413
+        assert client.recv(1) == b""
+    with connected(running) as client:
+        client.sendall(post(b"", b"Expect: 100-continue").replace(b"Content-Length: 0", b"Content-Length: 999999999"))
+        assert read_one(client)[0] == 413
+
+
+def test_a_chunked_body_that_is_too_large(running: Any) -> None:
+    with connected(running) as client:
+        client.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\n" + AUTH + b"Transfer-Encoding: chunked\r\n\r\n")
+        for _ in range(30):
+            client.sendall(b"2710\r\n" + b" " * 10_000 + b"\r\n")
+        assert read_one(client)[0] == 413
+
+
+def test_expect_continue(running: Any) -> None:
+    with connected(running) as client:
+        client.sendall(post(BODY, b"Expect: 100-continue")[: -len(BODY)])
+        assert read_one(client)[0] == 100
+        client.sendall(BODY)
+        assert read_one(client)[0] == 200
+    with connected(running) as client:
+        client.sendall(post(BODY, b"Expect: 100-continue")[: -len(BODY)].replace(AUTH, b""))
+        assert read_one(client)[0] == 401
+
+
+def test_a_slow_body(running: Any) -> None:
+    with connected(running) as client:
+        client.sendall(post(BODY)[:-2])
+        status, headers, body = read_one(client)
+        assert (status, json.loads(body)["error"]["code"]) == (408, "body_timeout")
+        assert headers["connection"] == "close"
+    assert running.score({"x": [1]}).status == 200
+
+
+def test_a_body_that_never_ends(running: Any) -> None:
+    with connected(running) as client:
+        client.sendall(post(BODY)[:-2])
+    assert running.admin("GET", "/status").json["in_flight"] == 0
+    assert running.score({"x": [1]}).status == 200
+
+
+def test_a_head_without_end(running: Any) -> None:
+    with connected(running) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Long: ")
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            client.sendall(b"a" * 5_000_000)
+    assert running.get("/livez").status == 200
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"garbage\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nBad Header: 1\r\n\r\n",
+        b"POST /score HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_what_is_no_http(running: Any, raw: bytes) -> None:
+    with connected(running) as client:
+        client.sendall(raw)
+        first = client.recv(65536)
+        assert first.split(b" ")[1][:1] in (b"4", b"3"), first
+    assert running.get("/livez").status == 200
+
+
+def test_deep_nesting_is_a_400(running: Any) -> None:
+    assert running.score(b'{"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}").status == 400

@@ -1,0 +1,117 @@
+"""The door: what is refused before it starts, and in which words, with and without a gateway in front."""
+
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+PLAIN = {"input": {"x": {"type": "standard", "swagger": {"type": "number"}, "example": 0}}}
+SCRIPT = """
+import time
+started = []
+def run(x):
+    started.append(x)
+    time.sleep(x)
+    return len(started)
+"""
+
+
+@pytest.fixture
+def busy(replica: Any, until: Callable[..., Any]) -> Any:
+    """One slot, a queue of one; a function that keeps the slot busy for a while."""
+    replica.write_image(SCRIPT, PLAIN)
+
+    def start(seconds: float, **settings: Any) -> Any:
+        behind = settings.pop("behind_gateway", False)
+        replica.write_settings(**{"max_queued_requests": 1, "max_queue_wait_ms": 10_000, **settings})
+        replica.start(behind_gateway=behind)
+        replica.aside({"x": seconds})
+        until(lambda: replica.admin("GET", "/status").json["in_flight"] == 1)
+        return replica
+
+    return start
+
+
+def wait_in_line(replica: Any, until: Callable[..., Any], seconds: float = 0) -> list[Any]:
+    replies: list[Any] = replica.aside({"x": seconds})
+    until(lambda: replica.admin("GET", "/status").json["queued"] == 1)
+    return replies
+
+
+def test_a_full_queue(busy: Any, until: Callable[..., Any]) -> None:
+    replica = busy(1.0)
+    waiting = wait_in_line(replica, until)
+    reply = replica.score({"x": 0})
+    assert (reply.status, reply.error["code"]) == (429, "queue_full")
+    assert reply.error["details"] == {"reason": "queue_full"}
+    assert int(reply.headers["retry-after"]) >= 1
+    assert "x-argosy-shed" not in reply.headers
+    until(lambda: waiting)
+    assert waiting[0].json == 2, "the refused request never started"
+    assert 'reason="queue_full"} 1' in replica.get("/metrics").body.decode()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_behind_a_gateway(busy: Any, until: Callable[..., Any], status: int) -> None:
+    replica = busy(0.8, behind_gateway=True, overload_status=status)
+    wait_in_line(replica, until)
+    reply = replica.score({"x": 0})
+    assert (reply.status, reply.error["code"]) == (425, "queue_full")
+    assert reply.headers["x-argosy-shed"] == "queue_full"
+    assert reply.headers["x-argosy-overload"] == str(status)
+    assert int(reply.headers["retry-after"]) >= 1
+
+
+def test_the_2017_status(busy: Any, until: Callable[..., Any]) -> None:
+    replica = busy(0.8, overload_status=503)
+    wait_in_line(replica, until)
+    assert replica.score({"x": 0}).status == 503
+
+
+def test_the_wait_is_bounded(busy: Any) -> None:
+    replica = busy(1.5, max_queue_wait_ms=100)
+    started = time.monotonic()
+    reply = replica.score({"x": 0})
+    assert (reply.status, reply.error["code"]) == (429, "queue_wait")
+    assert time.monotonic() - started < 1.4
+
+
+def test_a_deadline_in_the_queue(busy: Any, until: Callable[..., Any]) -> None:
+    replica = busy(1.0)
+    reply = replica.score({"x": 0}, {"x-request-timeout-ms": "100"})
+    assert (reply.status, reply.error["code"]) == (429, "deadline")
+    until(lambda: replica.admin("GET", "/status").json["in_flight"] == 0)
+    assert replica.score({"x": 0}).json == 2, "the expired request never started"
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_at_the_door(busy: Any, until: Callable[..., Any]) -> None:
+    replica = busy(0.5, max_queued_requests=5)
+    until(lambda: replica.admin("GET", "/status").json["in_flight"] == 0)
+    replica.aside({"x": 0.5})
+    until(lambda: replica.admin("GET", "/status").json["in_flight"] == 1)
+    started = time.monotonic()
+    reply = replica.score({"x": 0}, {"x-request-timeout-ms": "50"})
+    assert (reply.status, reply.error["code"]) == (429, "deadline")
+    assert time.monotonic() - started < 0.4
+
+
+def test_a_caller_who_left_is_not_served(busy: Any, until: Callable[..., Any]) -> None:
+    replica = busy(0.6)
+    body = b'{"x":0}'
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(replica.sock))
+        client.sendall(
+            b"POST /score HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer the-primary-key\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        until(lambda: replica.admin("GET", "/status").json["queued"] == 1)
+    until(lambda: replica.admin("GET", "/status").json["queued"] == 0)
+    until(lambda: replica.admin("GET", "/status").json["in_flight"] == 0)
+    assert replica.score({"x": 0}).json == 2, "the abandoned request never started"
+
+
+def test_no_queue_at_all(busy: Any) -> None:
+    replica = busy(0.5, max_queued_requests=0)
+    assert replica.score({"x": 0}).error["code"] == "queue_full"
