@@ -69,10 +69,9 @@ class App:
             }
         )
         admission.on_finished = self._measure
-        self._identity = [
-            (b"x-argosy-revision", str(spec.revision).encode()),
-            (b"x-argosy-model", self._models.encode("ascii", "replace")),
-        ]
+        self._identity = [(b"x-argosy-revision", str(spec.revision).encode())]
+        if self._models:
+            self._identity.append((b"x-argosy-model", self._models.encode("ascii", "replace")))
         self._readable_types: set[bytes | None] = {None, b"application/json"}
         self._documents: dict[tuple[Any, ...], bytes] = {}
         prefix = f"/api/v1/service/{spec.service}"

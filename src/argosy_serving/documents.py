@@ -207,7 +207,9 @@ def _for_swagger(fragment: Any) -> Any:
             continue
         elif key == "nullable":
             out["x-nullable"] = value
-        elif key in ("properties",):
+        elif key in ("exclusiveMinimum", "exclusiveMaximum") and not isinstance(value, bool):
+            out[key.replace("exclusiveM", "m")], out[key] = value, True
+        elif key == "properties":
             out[key] = {name: _for_swagger(inner) for name, inner in value.items()}
         else:
             out[key] = _for_swagger(value)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -29,7 +30,8 @@ class Replica:
     refused: int = 0
     aborted: int = 0
     in_flight: int = 0
-    _server: asyncio.Server | None = None
+    _listener: socket.socket | None = None
+    _accepting: asyncio.Task[None] | None = None
     _open: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
 
     @property
@@ -37,8 +39,21 @@ class Replica:
         return Server(self.name, f"unix@{self.folder / self.name}")
 
     async def start(self) -> "Replica":
-        self._server = await asyncio.start_unix_server(self._connected, self.folder / self.name, backlog=512)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.setblocking(False)
+        self._listener.bind(str(self.folder / self.name))
+        self._listener.listen(1024)
+        self._accepting = asyncio.create_task(self._accept(self._listener))
         return self
+
+    async def _accept(self, listener: socket.socket) -> None:
+        """Not `asyncio.start_unix_server`: closing that leaks the connections that it is just accepting."""
+        loop = asyncio.get_running_loop()
+        while True:
+            connection, _ = await loop.sock_accept(listener)
+            reader = asyncio.StreamReader()
+            protocol = asyncio.StreamReaderProtocol(reader, self._connected)
+            await loop.connect_accepted_socket(lambda protocol=protocol: protocol, connection)  # type: ignore[misc]
 
     async def stop(self) -> None:
         """As a replica drains: in flight is finished, then the listener closes."""
@@ -46,16 +61,16 @@ class Replica:
         await self.crash()
 
     async def crash(self) -> None:
-        assert self._server is not None
-        self._server.close()
+        assert self._accepting is not None and self._listener is not None
+        self._accepting.cancel()
+        await asyncio.gather(self._accepting, return_exceptions=True)
+        self._listener.close()
         (self.folder / self.name).unlink(missing_ok=True)
-        # What was accepted just now gets its connection in the loop's next rounds.
-        for _ in range(5):
-            for task, writer in self._open.items():
-                writer.transport.abort()
-                task.cancel()
-            await asyncio.gather(*self._open, return_exceptions=True)
-            await asyncio.sleep(0.01)
+        for task, writer in self._open.items():
+            writer.transport.abort()
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+        await asyncio.sleep(0.01)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._connection(reader, writer))

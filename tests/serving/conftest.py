@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
+# Another interpreter with argosy_serving.REQUIREMENTS, numpy and pandas shows that replicas run on it too.
+PYTHON = os.environ.get("ARGOSY_TEST_REPLICA_PYTHON", sys.executable)
 KEY = "the-primary-key"
 OTHER_KEY = "the-secondary-key"
 PREFIX = "/api/v1/service/iris"
@@ -125,7 +127,7 @@ class Replica:
             self.write_settings()
         (f / "spec.json").write_text(json.dumps(self.spec))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "argosy_serving", str(f / "spec.json")],
+            [PYTHON, "-m", "argosy_serving", str(f / "spec.json")],
             env={"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCE)},
             cwd=f,
             stdout=subprocess.PIPE,

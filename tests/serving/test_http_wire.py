@@ -38,8 +38,9 @@ def read_one(client: socket.socket) -> tuple[int, dict[str, str], bytes]:
     first, *lines = head.decode().split("\r\n")[:-2]
     headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}
     body = b""
-    while len(body) < int(headers.get("content-length", 0)):
-        body += client.recv(65536)
+    length = int(headers.get("content-length", 0))
+    while len(body) < length:
+        body += client.recv(length - len(body))
     return int(first.split()[1]), headers, body
 
 

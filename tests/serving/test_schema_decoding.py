@@ -246,8 +246,8 @@ def test_generated_schemas_read_back(tmp_path: Any) -> None:
     assert document["input"]["arr"]["shape"] == [None, 2]
     got = parse_schema(path.read_bytes()).decode(sample_from_schema(document))
     pd.testing.assert_frame_equal(got["df"], frame.head(3), check_dtype=False, check_categorical=False)
-    assert {n: str(t) for n, t in got["df"].dtypes.items() if n in "fibcNz"} == {
-        n: str(t) for n, t in frame.dtypes.items() if n in "fibcNz"
+    assert {n: str(t) for n, t in got["df"].dtypes.items() if str(n) in "fibcNz"} == {
+        n: str(t) for n, t in frame.dtypes.items() if str(n) in "fibcNz"
     }
     assert (got["arr"].dtype, got["img"], got["opts"]) == (np.int16, b"\x00\xff", inputs["opts"])
     assert got["day"] == datetime.date(2024, 1, 1)

@@ -232,6 +232,7 @@ def test_admin_refuses_nonsense(replica: Any) -> None:
     replica.write_image("def run(x): return x", PLAIN)
     replica.start()
     assert replica.admin("GET", "/nothing").status == 404
-    for bad in ({"grace_s": -1}, {"grace_s": "1"}, [], {"grace_s": True}):
+    nonsense: list[Any] = [{"grace_s": -1}, {"grace_s": "1"}, [], {"grace_s": True}]
+    for bad in nonsense:
         assert replica.admin("POST", "/drain", bad).status == 400
     assert replica.admin("GET", "/status").json["state"] == "ready"

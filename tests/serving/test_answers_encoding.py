@@ -1,0 +1,140 @@
+"""What `run` may return, and the package's own promises."""
+
+import asyncio
+import dataclasses
+import datetime
+import decimal
+import math
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+import pytest
+from packaging.requirements import Requirement
+from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.http.flow_control import FlowControl
+
+import argosy_serving
+from argosy_serving import protocol
+from argosy_serving.answers import NotEncodable, Response, encode_json
+from argosy_serving.samples import differs
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        ("text", "text"),
+        ('{"a": 1}', '{"a": 1}'),
+        (np.float32(1.5), 1.5),
+        (np.bool_(True), True),
+        (np.arange(6).reshape(2, 3), [[0, 1, 2], [3, 4, 5]]),
+        (np.arange(6).reshape(2, 3).T, [[0, 3], [1, 4], [2, 5]]),
+        (np.array(["a", "b"]), ["a", "b"]),
+        (np.array([1.0, math.nan, math.inf]), [1.0, None, None]),
+        ({"p": np.array([1]), 2: b"hi"}, {"p": [1], "2": "aGk="}),
+        (pd.DataFrame({"a": [1, 2], "b": ["x", None]}), [{"a": 1, "b": "x"}, {"a": 2, "b": None}]),
+        (pd.DataFrame({"t": [pd.Timestamp("2024-01-01"), pd.NaT]}), [{"t": "2024-01-01T00:00:00"}, {"t": None}]),
+        (pd.Series([1.5, None]), [1.5, None]),
+        (pd.array([1, None], dtype="Int64"), [1, None]),
+        (pd.Timestamp("2024-01-01"), "2024-01-01T00:00:00"),
+        (datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC), "2024-01-01T00:00:00+00:00"),
+        (datetime.timedelta(days=1), "1 day, 0:00:00"),
+        (decimal.Decimal("1.5"), 1.5),
+        ({1}, [1]),
+        ((1, 2), [1, 2]),
+        (Point(1), {"x": 1}),
+        (bytearray(b"hi"), "aGk="),
+    ],
+)
+def test_values(value: Any, expected: Any) -> None:
+    assert orjson.loads(encode_json(value)) == expected
+
+
+@pytest.mark.parametrize("value", [object(), 1 + 2j, {"a": object()}, "\ud800", 2**70, lambda: None])
+def test_values_without_a_json_form(value: Any) -> None:
+    with pytest.raises(NotEncodable, match="JSON cannot say"):
+        encode_json(value)
+
+
+def test_responses_refuse_what_http_cannot_carry() -> None:
+    assert Response("text").body == b"text"
+    refused: tuple[dict[str, Any], ...] = (
+        {"status": 99}, {"status": 600}, {"status": 204, "body": b"x"}, {"headers": {"a b": "c"}},
+        {"headers": {"x": "a\r\nset-cookie: b"}}, {"headers": {"Content-Length": "1"}}, {"headers": {"x": "\u20ac"}},
+    )  # fmt: skip
+    for arguments in refused:
+        with pytest.raises(ValueError, match=r"Response|header"):
+            Response(**arguments)
+    with pytest.raises(TypeError):
+        Response({"a": 1})  # type: ignore[arg-type]
+
+
+def test_differences() -> None:
+    assert differs({"a": [1, 2.0000001]}, {"a": [1, 2]}, 1e-6, 1e-6) == ""
+    assert differs([1], [1, 2], 0, 0) == "the answer: expected 1 items, received 2"
+    assert differs({"a": {"b": 1}}, {"a": {"b": 2}}, 1e-6, 1e-6) == "/a/b: expected 1, received 2"
+    assert differs(1, True, 1, 1)
+    assert differs(True, 1, 1, 1)
+    assert differs("1", 1, 1, 1)
+    assert differs({"a": 1}, {"b": 1}, 1, 1).endswith("received ['b']")
+
+
+def test_the_version_and_the_requirements() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert argosy_serving.__version__ == project["version"]
+    names = [Requirement(text).name for text in argosy_serving.REQUIREMENTS]
+    assert names == ["uvicorn", "h11", "click", "httptools", "uvloop", "orjson"]
+    assert all(Requirement(text).specifier for text in argosy_serving.REQUIREMENTS)
+
+
+class _Transport:
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written, self.closed = b"", False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+
+@pytest.mark.parametrize("keep_alive", [True, False])
+@pytest.mark.parametrize("closing", [True, False])
+def test_the_short_way_out_writes_what_uvicorn_would(keep_alive: bool, closing: bool) -> None:
+    """`protocol._write` reaches into uvicorn's cycle; a version that changes it must be noticed here."""
+
+    async def answer(short: bool) -> tuple[list[bytes], bool, list[str], bool]:
+        transport: Any = _Transport()
+        told: list[str] = []
+        make: Any = httptools_impl.RequestResponseCycle
+        cycle = make(
+            scope={"method": "POST"}, transport=transport, flow=FlowControl(transport), logger=None,
+            access_logger=None, access_log=False, default_headers=[(b"date", b"now")], message_event=asyncio.Event(),
+            expect_100_continue=False, keep_alive=keep_alive, on_response=lambda: told.append("done"),
+        )  # fmt: skip
+        cycle.more_body = False
+        headers = [(b"content-type", b"text/plain"), *([(b"connection", b"close")] if closing else [])]
+        reply = protocol.Answer(200, headers, b"body")
+        if short:
+            protocol._write(cycle, reply)
+        else:
+            scope = {"method": "POST", "path": "/", "headers": []}
+            await protocol._send(protocol.Request(scope, cycle.receive), reply, cycle.send)
+        assert cycle.message_event.is_set()
+        return sorted(transport.written.split(b"\r\n")), transport.closed, told, cycle.response_complete
+
+    assert asyncio.run(answer(short=True)) == asyncio.run(answer(short=False))
