@@ -83,9 +83,9 @@ class Inspection:
     """What an artefact says of itself, read statically and never loaded.
 
     `format`: pickle, joblib, onnx, mlflow, xgboost, lightgbm, catboost, torch, keras, hdf5, tensorflow, safetensors,
-    npy, zip, unknown. `framework` is the distribution that
-    is needed to load it (`scikit-learn`) and `framework_version` the version that wrote it, where the file tells.
-    `requirements` are `name` or `name==version`. `findings` are warnings, such as a pickle that calls `os.system`.
+    npy, zip, unknown. `framework` is the distribution that is needed to load it (`scikit-learn`), `framework_version`
+    the version that wrote it, where the file tells. `requirements` are `name` or `name==version`. `findings` are
+    warnings, such as a pickle that calls `os.system`.
     """
 
     format: str = "unknown"

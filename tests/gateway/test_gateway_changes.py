@@ -186,7 +186,7 @@ def test_a_new_guard_needs_no_reload(gateway: Gateway, folder: Path) -> None:
 
 async def scored(port: int) -> int:
     client = Client(port)
-    answer = await client.request("/api/v1/service/iris/score", b"x", {"x-sleep": "0.3"})
+    answer = await client.request("/api/v1/service/iris/score", b"x", {"x-sleep": "1"})
     await client.close()
     return answer.status
 

@@ -36,9 +36,17 @@ def build(parser: Parser, name: str) -> None:
         "show",
         "Show a manifest: its recipe, its lock, what uses it.",
         show_manifest,
-        ["argosy manifest show iris", "argosy manifest show iris:2 -o yaml"],
+        [
+            "argosy manifest show iris",
+            "argosy manifest show iris:2 -o yaml",
+            "argosy manifest show iris --script > score.py",
+            "argosy manifest show iris --lock > requirements.lock",
+        ],
     )
     show.add_argument("reference", metavar="NAME[:VERSION]", help="a name shows the latest version")
+    only = show.add_mutually_exclusive_group()
+    only.add_argument("--script", action="store_true", help="print the scoring script and nothing else")
+    only.add_argument("--lock", action="store_true", help="print the lock, a requirements file with hashes")
     delete = leaf(
         group, "delete", "Delete a version that nothing uses.", delete_manifest, ["argosy manifest delete iris:1 --yes"]
     )
@@ -98,6 +106,10 @@ def list_manifests(args: argparse.Namespace, session: Session) -> None:
 
 def show_manifest(args: argparse.Namespace, session: Session) -> None:
     manifest = session.client.manifests.show(args.reference)
+    if args.script or args.lock:
+        text = session.client.manifests.script(manifest.reference) if args.script else manifest.recipe.lock.text
+        print(text, end="", file=session.stdout)
+        return
     session.show(manifest, lambda: [_details(manifest), "", _files(manifest), "", _packages(manifest)])
 
 

@@ -7,6 +7,7 @@ Work is bounded: members, unpacked bytes and header bytes are counted while they
 """
 
 import contextlib
+import errno
 import io
 import stat
 import struct
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO, BinaryIO
 
-from argosy.errors import InvalidFile, TooLarge
+from argosy.errors import InvalidFile, StorageFailed, TooLarge
 from argosy.models.decompress import Damaged, Decompressed, compression
 from argosy.models.paths import check_path, check_paths
 from argosy.records import FileEntry
@@ -98,6 +99,11 @@ def _errors_of(name: str) -> Iterator[None]:
         yield
     except (tarfile.TarError, zipfile.BadZipFile, Damaged, zlib.error, EOFError, struct.error) as problem:
         raise InvalidFile(name, f"the archive is damaged: {problem}. Pack or download it again.") from problem
+    except OSError as problem:
+        # zipfile seeks to where a damaged directory points, be it in front of the file. Other errors are the disk's.
+        if problem.errno != errno.EINVAL:
+            raise StorageFailed(f"{name} cannot be read from the blob store: {problem}. Check the disk.") from problem
+        raise InvalidFile(name, "the archive is damaged: it points outside itself. Pack it again.") from problem
     except (NotImplementedError, RuntimeError, UnicodeError, ValueError) as problem:
         raise InvalidFile(name, f"the archive cannot be read: {problem}. Pack it as .tar.gz or .zip.") from problem
 

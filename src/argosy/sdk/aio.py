@@ -175,6 +175,7 @@ class AsyncManifests(AsyncGroup):
     list = awaitable(manifests.list_all)
     versions = awaitable(manifests.versions)
     show = awaitable(manifests.show)
+    script = awaitable(manifests.script)
     download = awaitable(manifests.download)
     delete = awaitable(manifests.delete)
 

@@ -88,6 +88,7 @@ class Manifests(Group):
     list = blocking(manifests.list_all)
     versions = blocking(manifests.versions)
     show = blocking(manifests.show)
+    script = blocking(manifests.script)
     download = blocking(manifests.download)
     delete = blocking(manifests.delete)
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 from typing import Unpack
 
 from argosy.records import Manifest, Operation, check_name
@@ -41,6 +42,13 @@ def versions(name: str) -> Flow[list[Manifest]]:
 
 def show(reference: str) -> Flow[Manifest]:
     return (yield from call_record(Manifest, Request("GET", versioned("manifests", "manifest", reference))))
+
+
+def script(reference: str) -> Flow[str]:
+    """The text of the scoring script."""
+    manifest = yield from show(reference)
+    path = f"{path_of('manifests', manifest.name, manifest.version)}/files/{quote(manifest.recipe.script)}"
+    return (yield from call(Request("GET", path))).content.decode(errors="replace")
 
 
 def delete(reference: str) -> Flow[None]:
