@@ -278,9 +278,18 @@ def test_logs_are_records_line_by_line(run: Run, fake: FakeControlPlane) -> None
 
 def test_waiting_for_a_service(run: Run, fake: FakeControlPlane) -> None:
     said: list[str] = []
+    fake.answer("GET", "/v1/operations", page(operation(id="7", state="running")), page())
+    fake.answer("GET", "/v1/operations/7", operation(id="7", state="succeeded", messages=["Image iris:2"]))
     fake.answer("GET", "/v1/services/iris", service(state="deploying", reason="0 of 2"), service())
     assert run("services.wait", "iris", on_message=said.append).state == "healthy"
-    assert said == ["deploying: 0 of 2"]
+    assert said == ["Image iris:2", "deploying: 0 of 2"], "what works on it is waited for first"
+    fake.answer("GET", "/v1/operations", page(operation(id="7", state="running")))
+    fake.answer("GET", "/v1/operations/7", operation(id="7", state="failed", error={"code": "x", "message": "no"}))
+    with pytest.raises(Error, match="no"):
+        run("services.wait", "iris")
+    fake.answer("GET", "/v1/operations", page())
+    fake.answer("GET", "/v1/services/iris", service(state="stopped", reason="scaled to 0 replicas"))
+    assert run("services.wait", "iris").state == "stopped"
     fake.answer("GET", "/v1/services/iris", service(state="failed", reason="init() raised."))
     with pytest.raises(Error, match="init\\(\\) raised"):
         run("services.wait", "iris")

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from argosy.errors import ConnectionLost, Error, NotRunning, SystemFailure, TimedOut, error_from_body
-from argosy.records import Operation
-from argosy.sdk.wire import Flow, Request, Sleep, all_pages, call_record, path_of
+from argosy.records import Operation, decode
+from argosy.sdk.wire import Flow, Request, Sleep, all_pages, call_json, call_record, path_of
 
 OnMessage = Callable[[str], object]
 _LONG_POLL_S = 20
@@ -59,6 +59,12 @@ def start(request: Request, wait_for_it: bool, on_message: OnMessage | None = No
     """Send a request that is answered with an operation, and wait for it when asked to."""
     operation = yield from call_record(Operation, request)
     return (yield from follow(operation, wait_for_it, on_message))
+
+
+def newest(subject: str) -> Flow[Operation | None]:
+    """The last operation on `service/iris` and the like, None when there was none."""
+    page = yield from call_json(Request("GET", path_of("operations"), query={"subject": subject, "limit": 1}))
+    return decode(Operation, page["items"][0]) if page["items"] else None
 
 
 def follow(operation: Operation, wait_for_it: bool, on_message: OnMessage | None) -> Flow[Operation]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from argosy.errors import DeployFailed, InvalidOption, TimedOut
 from argosy.records import Service, ServiceKeys, ServiceUsage, check_name
-from argosy.sdk import services
+from argosy.sdk import operations, services
 from argosy.sdk.operations import OnMessage
 from argosy.sdk.wire import Flow, Request, Response, Sleep, call_record, check, path_of
 
@@ -79,11 +79,18 @@ def answer(response: Response) -> Any:
 
 
 def wait(name: str, timeout_s: float = 600.0, on_message: OnMessage | None = None) -> Flow[Service]:
-    """Until the service is healthy. Raises DeployFailed when it has failed, TimedOut after `timeout_s`."""
+    """Until nothing works on the service any more and it is healthy, or stopped because it is scaled to none.
+
+    Raises the error of an operation that fails meanwhile, DeployFailed when the service has failed, and TimedOut after
+    `timeout_s`.
+    """
     deadline, told = time.monotonic() + timeout_s, ""
+    newest = yield from operations.newest(f"service/{name}")
+    if newest is not None and not newest.done:
+        yield from operations.wait(newest.id, timeout_s, on_message)
     while True:
         service = yield from services.show(name)
-        if service.state == "healthy":
+        if service.state in ("healthy", "stopped"):
             return service
         if service.state == "failed":
             raise DeployFailed(f"Service {name} has failed: {service.reason} `argosy service logs {name}` says more.")

@@ -6,7 +6,6 @@ that is stored with the step, so that a resumed operation does not make it again
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -73,7 +72,6 @@ class OperationRunner:
         self._database = database
         self._kinds = kinds
         self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="operation")
-        self._changed = threading.Condition()
         self.stopping = threading.Event()
 
     def resume(self) -> int:
@@ -142,17 +140,6 @@ class OperationRunner:
             raise NotFound("operation", operation_id)
         return _record(row)
 
-    def wait(self, operation_id: str, seen_messages: int, wait_s: float) -> Operation:
-        """The operation once it is done or has said more than `seen_messages`, at the latest after `wait_s`."""
-        deadline = time.monotonic() + wait_s
-        while True:
-            operation = self.get(operation_id)
-            left = deadline - time.monotonic()
-            if operation.done or len(operation.messages) > seen_messages or left <= 0 or self.stopping.is_set():
-                return operation
-            with self._changed:
-                self._changed.wait(min(left, 0.5))
-
     def page(self, limit: int, cursor: str | None, subject: str | None, state: str | None) -> Page[Operation]:
         """Newest first."""
         statement = select(operations).order_by(operations.c.created_at.desc(), operations.c.id).limit(limit + 1)
@@ -170,8 +157,6 @@ class OperationRunner:
     def stop(self) -> None:
         """Let running steps end where they are; they are resumed by the next control plane."""
         self.stopping.set()
-        with self._changed:
-            self._changed.notify_all()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def note(self, operation_id: str, message: str, progress: float | None) -> None:
@@ -183,7 +168,6 @@ class OperationRunner:
                 .where(operations.c.id == operation_id)
                 .values(messages=said, progress=progress, updated_at=utc_now())
             )
-        self._announce()
 
     def _run(self, operation_id: str) -> None:
         with self._database.read() as connection:
@@ -214,11 +198,6 @@ class OperationRunner:
             connection.execute(
                 operations.update().where(operations.c.id == operation_id).values(updated_at=utc_now(), **values)
             )
-        self._announce()
-
-    def _announce(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
 
 
 def _record(row: Row[Any]) -> Operation:

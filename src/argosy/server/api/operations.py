@@ -1,5 +1,7 @@
 """`/v1/operations`."""
 
+import asyncio
+import time
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -7,6 +9,8 @@ from fastapi import APIRouter, Query
 from argosy.records import Operation, Page
 from argosy.server.api.answers import Cursor, Limit
 from argosy.server.control import Control
+
+_LOOK_EVERY_S = 0.1
 
 
 def router(control: Control) -> APIRouter:
@@ -20,13 +24,18 @@ def router(control: Control) -> APIRouter:
         return control.operations.page(limit, cursor, subject, state)
 
     @routes.get("/{operation}")
-    def show(
+    async def show(
         operation: str,
         wait_s: Annotated[float, Query(ge=0, le=30, description="answer later, when there is news")] = 0,
         seen: Annotated[int, Query(ge=0, description="messages the caller knows already")] = 0,
     ) -> Operation:
-        if wait_s:
-            return control.operations.wait(operation, seen, wait_s)
-        return control.operations.get(operation)
+        # Polled from the loop: a waiting caller holds no thread.
+        deadline = time.monotonic() + wait_s
+        while True:
+            found = await asyncio.to_thread(control.operations.get, operation)
+            news = found.done or len(found.messages) > seen or control.operations.stopping.is_set()
+            if news or time.monotonic() >= deadline:
+                return found
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     return routes
