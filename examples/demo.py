@@ -47,7 +47,6 @@ def demo(home: Home) -> None:
     with argosy.connect(home=home.path) as client:
         step(2, "Train a classifier on scikit-learn's iris flowers")
         folder = home.path / "demo"
-        folder.mkdir(exist_ok=True)
         flowers, species = train(folder)
         step(3, "Register the model")
         model = register(client, folder / "model.pkl")

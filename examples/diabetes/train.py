@@ -14,6 +14,7 @@ from sklearn.model_selection import train_test_split
 
 
 def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     study = load_diabetes()
     rows, test_rows, progress, test_progress = train_test_split(study.data, study.target, test_size=88, random_state=0)
     model = Ridge(alpha=0.1).fit(rows, progress)

@@ -30,6 +30,7 @@ def picture(pixels: np.ndarray) -> bytes:
 
 
 def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     digits = load_digits()
     images, test_images, labels, test_labels = train_test_split(
         digits.data, digits.target, test_size=360, random_state=0, stratify=digits.target

@@ -30,6 +30,7 @@ def split() -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:
 
 
 def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     rows, test_rows, species, test_species = split()
     model = make_pipeline(StandardScaler(), LogisticRegression(random_state=0)).fit(rows, species)
     print(f"accuracy on {len(test_rows)} flowers held out: {model.score(test_rows, test_species):.3f}")

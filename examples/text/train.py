@@ -65,6 +65,7 @@ def corpus() -> tuple[list[str], list[str]]:
 
 
 def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     texts, topics = corpus()
     train_texts, test_texts, train_topics, test_topics = train_test_split(
         texts, topics, test_size=0.2, random_state=0, stratify=topics

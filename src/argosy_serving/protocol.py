@@ -129,6 +129,10 @@ def asgi(handle: Handle) -> Any:
         if cycle.flow.write_paused or cycle.more_body or request.method == "HEAD" or answer.status in _BODILESS:
             await _send(request, answer, send)
         elif not cycle.disconnected:
+            # Older uvicorn looks for this only while it sends.
+            wish = request.headers.get(b"connection")
+            if wish is not None and b"close" in wish.lower():
+                cycle.keep_alive = False
             _write(cycle, answer)
 
     return application

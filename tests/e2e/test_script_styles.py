@@ -50,12 +50,12 @@ def test_a_script_of_2017_keeps_its_callers(argosy: Argosy, recipe: RecipeFolder
     )
     options = ("-s", recipe.folder / "schema.json")
     deploy(argosy, recipe, "style2017", script, *options)
-    reply = score(argosy, "style2017", {"numbers": [1, 2]})
-    assert reply.content.decode() == r'"{\"result\": [2.0, 4.0], \"label\": \"\\u00e9\"}"'
+    reply = score(argosy, "style2017", {"numbers": [1.5, 2]})
+    assert reply.content.decode() == r'"{\"result\": [3.0, 4], \"label\": \"\\u00e9\"}"'
     assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
-    assert json.loads(reply.json) == {"result": [2.0, 4.0], "label": "é"}, "callers of then decode twice"
+    assert json.loads(reply.json) == {"result": [3.0, 4], "label": "é"}, "callers of then decode twice"
     argosy.ok("service", "update", "style2017", "--string-answers", "raw")
-    assert score(argosy, "style2017", {"numbers": [1]}).json == {"result": [2.0], "label": "é"}
+    assert score(argosy, "style2017", {"numbers": [1]}).json == {"result": [2], "label": "é"}
 
 
 def test_a_current_azure_script_runs_unmodified(argosy: Argosy, recipe: RecipeFolder) -> None:

@@ -1,4 +1,4 @@
-"""The programs that some tests use where the machine has them. A missing one shows in the summary, with the way to it."""
+"""Programs that some tests use where the machine has them. A missing one is listed, with the way to get it."""
 
 import subprocess
 from collections.abc import Callable

@@ -5,6 +5,8 @@ import json
 import socket
 from typing import Any
 
+_MOST_BYTES = 1_000_000
+
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str, timeout_s: float) -> None:
@@ -24,9 +26,9 @@ def ask(path: str, method: str, target: str, body: Any = None, timeout_s: float 
         content = None if body is None else json.dumps(body)
         connection.request(method, target, content, {"content-type": "application/json"})
         response = connection.getresponse()
-        answer = json.loads(response.read())
+        answer = json.loads(response.read(_MOST_BYTES))
         return answer if response.status < 300 and isinstance(answer, dict) else None
-    except (OSError, http.client.HTTPException, ValueError):
+    except (OSError, http.client.HTTPException, ValueError, RecursionError):
         return None
     finally:
         connection.close()

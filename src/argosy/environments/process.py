@@ -5,23 +5,22 @@ plane that died between spawning and remembering is found by scanning the folder
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
 import shutil
-import signal
 import string
 import subprocess
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from argosy.environments.admin import ask
 from argosy.environments.processes import Identity, end_session
+from argosy.environments.run_folder import RunFolder, load
 from argosy.environments.share import thread_variables
 from argosy.environments.target import Launch, Observed
 from argosy.errors import StorageFailed
@@ -34,8 +33,10 @@ _START_GRACE_S = 20.0
 # Beyond a replica's own limit for init(), for one that hangs before it can watch itself.
 _STARTUP_MARGIN_S = 30.0
 # How often a replica that is ready is asked again; changes of its state reach us by its exit.
-_ASK_READY_EVERY_S = 5.0
+_ASK_READY_EVERY_S = 60.0
 _KEEP_LOGS = 20
+# By this a process that a replica started is known again.
+_REPLICA_VARIABLE = "ARGOSY_REPLICA"
 _SUFFIX_ALPHABET = string.ascii_lowercase + string.digits
 
 # What a replica inherits; everything else is the user's to give.
@@ -47,26 +48,6 @@ _INHERITED = (
 )
 
 
-@dataclass
-class _Replica:
-    """What this control plane knows of one run folder."""
-
-    id: str
-    service: str
-    revision: int
-    folder: Path
-    created_s: float
-    started_at: str
-    address: str
-    init_timeout_s: float
-    process: subprocess.Popen[bytes] | None = None
-    identity: Identity | None = None
-    answer: dict[str, Any] = field(default_factory=dict)
-    asked_s: float = 0.0
-    drain_deadline_s: float | None = None
-    gone: Observed | None = None
-
-
 class ProcessTarget:
     """One object a control plane. Thread-safe; calls may block for seconds."""
 
@@ -76,7 +57,8 @@ class ProcessTarget:
         self._folders = home.run / "r"
         self._folders.mkdir(mode=0o700, exist_ok=True)
         self._guard = threading.Lock()
-        self._replicas: dict[str, _Replica] = {}
+        # By service, then by id: with many services a look at one must not pass all others.
+        self._replicas: dict[str, dict[str, RunFolder]] = {}
         self._adopt()
 
     def start(self, launch: Launch) -> str:
@@ -84,6 +66,7 @@ class ProcessTarget:
         replica_id = f"{launch.service}-{launch.revision}-{suffix}"
         folder = self._folders / suffix
         log = self._log_folder(launch.service) / f"{replica_id}.log"
+        process: subprocess.Popen[bytes] | None = None
         try:
             folder.mkdir(mode=0o700)
             log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -94,7 +77,7 @@ class ProcessTarget:
                 process = subprocess.Popen(
                     [str(launch.python), "-m", "argosy_serving", str(folder / "spec.json")],
                     cwd=folder,
-                    env=_variables(launch),
+                    env=_variables(launch, replica_id),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -103,37 +86,45 @@ class ProcessTarget:
             identity = Identity.of(process.pid)
             if identity is not None:
                 write_private(folder / "process.json", json.dumps(asdict(identity)).encode())
-        except OSError as problem:
-            raise StorageFailed(
-                f"Replica {replica_id} could not be started: {problem.strerror or problem} ({problem.filename})."
-            ) from problem
-        found = _load(folder)
-        if found is None:
-            raise StorageFailed(f"The run folder {folder} vanished while a replica was started in it.")
-        with self._guard:
-            self._replicas[replica_id] = replace(found, process=process, identity=identity)
+            found = load(folder)
+            if found is None:
+                raise FileNotFoundError(None, "its run folder vanished", str(folder))
+        except (OSError, ValueError) as problem:
+            # ValueError: an argument or variable that no process can be given.
+            if process is not None:
+                process.kill()
+                process.wait()
+            shutil.rmtree(folder, ignore_errors=True)
+            where = getattr(problem, "filename", None) or folder
+            reason = getattr(problem, "strerror", None) or problem
+            raise StorageFailed(f"Replica {replica_id} could not be started: {reason} ({where}).") from problem
+        self._keep(replace(found, process=process, identity=identity, seen_alive=True))
         return replica_id
 
     def observe(self, service: str) -> list[Observed]:
-        with self._guard:
-            mine = [r for r in self._replicas.values() if r.service == service]
-        return [self._look(replica) for replica in mine]
+        return [self._look(replica) for replica in self._of(service)]
 
     def services(self) -> set[str]:
         with self._guard:
-            return {r.service for r in self._replicas.values()}
+            return set(self._replicas)
+
+    def ended(self) -> set[str]:
+        with self._guard:
+            watched = [(name, list(mine.values())) for name, mine in self._replicas.items()]
+        return {name for name, mine in watched if any(r.gone is None and not r.seems_alive for r in mine)}
 
     def apply_settings(self, service: str, settings: Mapping[str, Any]) -> None:
         path = self._settings_file(service)
+        content = json.dumps(settings).encode()
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_private(path, json.dumps(settings).encode())
+            # What stands there already needs no room on the disk: a control plane that comes back writes nothing.
+            if not path.exists() or path.read_bytes() != content:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_private(path, content)
         except OSError as problem:
             raise StorageFailed(f"{path} cannot be written: {problem.strerror or problem}.") from problem
-        with self._guard:
-            running = [r for r in self._replicas.values() if r.service == service and r.gone is None]
-        for replica in running:
-            answer = ask(str(replica.folder / "admin"), "POST", "/reload")
+        for replica in self._of(service):
+            answer = ask(replica.admin, "POST", "/reload") if replica.gone is None else None
             if answer is not None:
                 replica.answer = {**replica.answer, "generation": answer.get("generation", 0)}
 
@@ -153,12 +144,16 @@ class ProcessTarget:
             identity.kill()
 
     def forget(self, replica_id: str) -> None:
-        with self._guard:
-            replica = self._replicas.pop(replica_id, None)
+        replica = self._find(replica_id)
         if replica is None:
             return
+        with self._guard:
+            mine = self._replicas[replica.service]
+            mine.pop(replica_id, None)
+            if not mine:
+                del self._replicas[replica.service]
         if replica.identity is not None:
-            end_session(replica.identity.pid)
+            end_session(replica.identity, None if replica.seen_alive else f"{_REPLICA_VARIABLE}={replica_id}")
         shutil.rmtree(replica.folder, ignore_errors=True)
         shutil.rmtree(self._scratch(replica.service, replica_id), ignore_errors=True)
         self._prune_logs(replica.service)
@@ -179,14 +174,22 @@ class ProcessTarget:
 
     def _adopt(self) -> None:
         for folder in sorted(self._folders.iterdir()):
-            replica = _load(folder)
+            replica = load(folder)
             if replica is None:
                 # A crash before the specification was whole: nothing can have been started from it.
                 shutil.rmtree(folder, ignore_errors=True)
             else:
-                self._replicas[replica.id] = replica
+                self._keep(replica)
 
-    def _look(self, replica: _Replica) -> Observed:
+    def _keep(self, replica: RunFolder) -> None:
+        with self._guard:
+            self._replicas.setdefault(replica.service, {})[replica.id] = replica
+
+    def _of(self, service: str) -> list[RunFolder]:
+        with self._guard:
+            return list(self._replicas.get(service, {}).values())
+
+    def _look(self, replica: RunFolder) -> Observed:
         if replica.gone is not None:
             return replica.gone
         ended = self._ended(replica)
@@ -195,46 +198,42 @@ class ProcessTarget:
             return ended
         now = time.monotonic()
         state = replica.answer.get("state", "loading")
-        if state != "ready" or replica.drain_deadline_s is not None or now - replica.asked_s > _ASK_READY_EVERY_S:
+        known = state == "ready" and replica.asked_s is not None and now - replica.asked_s < _ASK_READY_EVERY_S
+        if not known or replica.drain_deadline_s is not None:
             replica.asked_s = now
             # A replica that does not answer may be busy in native code that holds the interpreter: no reason to kill.
-            replica.answer = ask(str(replica.folder / "admin"), "GET", "/status") or replica.answer
-        observed = _observed(replica)
-        overdue = observed.state == "starting" and (
-            time.time() - replica.created_s > replica.init_timeout_s + _STARTUP_MARGIN_S
-        )
-        if overdue or (replica.drain_deadline_s is not None and now > replica.drain_deadline_s):
+            replica.take(ask(replica.admin, "GET", "/status") or replica.answer)
+        observed = replica.observed()
+        if observed.state == "starting":
+            replica.overdue = time.time() - replica.created_s > replica.init_timeout_s + _STARTUP_MARGIN_S
+        if replica.overdue or (replica.drain_deadline_s is not None and now > replica.drain_deadline_s):
             self.kill(replica.id)
         return observed
 
-    def _ended(self, replica: _Replica) -> Observed | None:
+    def _ended(self, replica: RunFolder) -> Observed | None:
         code: int | None = None
         if replica.process is not None:
             code = replica.process.poll()
             if code is None:
                 return None
-        elif _locked(replica.folder / "lock"):
+        elif replica.identity.alive if replica.identity is not None else replica.locked:
+            # The lock alone may still be held by a process that user code has forked.
+            replica.seen_alive = True
             return None
-        elif replica.identity is not None:
-            # The lock is let go a moment before the process is gone; only both together mean the end.
-            if replica.identity.alive:
-                return None
-        elif time.time() - replica.created_s < _START_GRACE_S:
+        elif replica.identity is None and time.time() - replica.created_s < _START_GRACE_S:
             return None
-        failure, deterministic = _failure(replica, code)
+        failure, deterministic = replica.failure(code)
         return replace(
-            _observed(replica), state="gone", failure=failure, deterministic=deterministic, reason=failure or ""
+            replica.observed(), state="gone", failure=failure, deterministic=deterministic, reason=failure or ""
         )
 
-    def _find(self, replica_id: str) -> _Replica | None:
+    def _find(self, replica_id: str) -> RunFolder | None:
         with self._guard:
-            return self._replicas.get(replica_id)
+            return next((mine[replica_id] for mine in self._replicas.values() if replica_id in mine), None)
 
-    def _identity(self, replica: _Replica) -> Identity | None:
+    def _identity(self, replica: RunFolder) -> Identity | None:
         if replica.identity is None:
-            answer = ask(str(replica.folder / "admin"), "GET", "/status")
-            if answer is not None and answer.get("id") == replica.id:
-                replica.identity = Identity.of(int(answer["pid"]))
+            replica.take(ask(replica.admin, "GET", "/status") or replica.answer)
         return replica.identity
 
     # -- files ---------------------------------------------------------------------------------------------------
@@ -271,14 +270,13 @@ class ProcessTarget:
         return self._home.logs / "services" / service
 
     def _prune_logs(self, service: str) -> None:
-        with self._guard:
-            living = {r.id for r in self._replicas.values() if r.service == service}
-        ended = [path for path in self.log_files(service) if path.name.split(".log")[0] not in living]
+        living = {r.id for r in self._of(service)}
+        ended = [p for p in self.log_files(service) if p.name.removesuffix(".1").removesuffix(".log") not in living]
         for path in ended[:-_KEEP_LOGS]:
             path.unlink(missing_ok=True)
 
 
-def _variables(launch: Launch) -> dict[str, str]:
+def _variables(launch: Launch, replica_id: str) -> dict[str, str]:
     """The whole environment of a replica, built from scratch; the user's own values win."""
     own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     models = launch.image_folder / "models"
@@ -293,70 +291,4 @@ def _variables(launch: Launch) -> dict[str, str]:
         "SERVICE_NAME": launch.service,
         **thread_variables(launch.cpu, launch.slots, launch.variables),
     }
-    return own | dict(launch.variables) | {"PYTHONPATH": str(launch.runtime_folder)}
-
-
-def _load(folder: Path) -> _Replica | None:
-    try:
-        spec = json.loads((folder / "spec.json").read_text())
-        created_s = (folder / "spec.json").stat().st_mtime
-    except (OSError, ValueError):
-        return None
-    identity = None
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        identity = Identity(**json.loads((folder / "process.json").read_text()))
-    return _Replica(
-        id=spec["id"],
-        service=spec["service"],
-        revision=spec["revision"],
-        folder=folder,
-        created_s=created_s,
-        started_at=spec["started_at"],
-        address=f"unix@{spec['listen']['unix']}",
-        init_timeout_s=spec["init_timeout_s"],
-        identity=identity,
-    )
-
-
-def _observed(replica: _Replica) -> Observed:
-    answer = replica.answer
-    state = {"ready": "ready", "draining": "draining"}.get(answer.get("state", ""), "starting")
-    return Observed(
-        id=replica.id,
-        service=replica.service,
-        revision=replica.revision,
-        state="draining" if replica.drain_deadline_s is not None else state,
-        address=replica.address,
-        pid=replica.identity.pid if replica.identity else None,
-        started_at=replica.started_at,
-        in_flight=int(answer.get("in_flight", 0)) + int(answer.get("queued", 0)),
-        generation=int(answer.get("generation", 0)),
-        reason=str(answer.get("reason") or ""),
-    )
-
-
-def _failure(replica: _Replica, code: int | None) -> tuple[str | None, bool]:
-    """Why it ended, None when it should, and whether it found so itself."""
-    with contextlib.suppress(OSError, ValueError):
-        told = json.loads((replica.folder / "failure.json").read_text())
-        return str(told["reason"]), True
-    # Without a code it ended while no control plane watched, in a reboot most likely.
-    if replica.drain_deadline_s is not None or not code:
-        return None, False
-    if code < 0:
-        name = signal.Signals(-code).name
-        hint = " Was the machine out of memory?" if name == "SIGKILL" else ""
-        return f"The replica was ended by {name}.{hint}", False
-    return f"The replica ended by itself with exit code {code}.", False
-
-
-def _locked(path: Path) -> bool:
-    """Whether a living process holds the lock."""
-    try:
-        with path.open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+    return own | dict(launch.variables) | {"PYTHONPATH": str(launch.runtime_folder), _REPLICA_VARIABLE: replica_id}

@@ -63,14 +63,29 @@ class Identity:
                 os.close(descriptor)
 
 
-def end_session(leader_pid: int) -> None:
-    """Kill what a process that led a session has left behind. Nobody else can carry that session id meanwhile."""
+def end_session(leader: Identity, mark: str | None = None) -> None:
+    """Kill what a process that led a session has left behind.
+
+    The number of a session that is empty is given out again, so that strangers may carry it by now: after another boot
+    nothing is killed, and with `mark`, `NAME=value`, only what has that in its environment. Without a mark the caller
+    has seen the leader alive a moment ago.
+    """
+    if leader.boot != boot_id():
+        return
     for pid in psutil.pids():
         try:
-            if pid != leader_pid and os.getsid(pid) == leader_pid:
+            if pid != leader.pid and os.getsid(pid) == leader.pid and (mark is None or _has(pid, mark)):
                 os.kill(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             continue
+
+
+def _has(pid: int, mark: str) -> bool:
+    name, _, value = mark.partition("=")
+    try:
+        return psutil.Process(pid).environ().get(name) == value
+    except psutil.Error:
+        return False
 
 
 def _start_time(pid: int) -> float | None:

@@ -57,6 +57,10 @@ class Target(Protocol):
     def services(self) -> set[str]:
         """Names of all services that have a replica here."""
 
+    def ended(self) -> set[str]:
+        """Names of services with a replica that seems to have ended since it was last observed. Cheap, whatever the
+        number of replicas: it is asked every second."""
+
     def apply_settings(self, service: str, settings: Mapping[str, Any]) -> None:
         """Make `settings` what the replicas of a service follow, and tell those that run."""
 

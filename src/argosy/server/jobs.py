@@ -3,6 +3,7 @@
 A deploy has no engine of its own: it writes desired state, wakes the reconciler and watches what comes of it.
 """
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from argosy.manifests.registry import ManifestRegistry
 from argosy.models.fetch import Policy, fetch
 from argosy.models.registry import ModelRegistry
 from argosy.models.request import ModelRequest
-from argosy.records import FileEntry, Image, Reference, ServiceSettings
+from argosy.records import FileEntry, Image, Model, Reference, ServiceSettings, encode
 from argosy.server.operations import Cancelled, Interrupted, Job, Step
 from argosy.services.reconcile import Reconciler
 from argosy.services.registry import ServiceRegistry, Stored
@@ -56,7 +57,7 @@ class Jobs:
         manifest, image = Step("manifest", self._manifest), Step("image", self._image)
         rollout = Step("rollout", self._rollout)
         return {
-            "model.fetch": [Step("fetch", self._fetch)],
+            "model.fetch": [Step("fetch", self._fetch), Step("register", self._register)],
             "manifest.create": [manifest],
             "image.create": [manifest, image],
             "service.create": [manifest, image, Step("deploy", self._create_service), rollout],
@@ -206,14 +207,31 @@ class Jobs:
                 job.say(f"Fetched {done / 1e6:,.1f} MB", done / total if total else None)
 
         fetched = fetch(job.input["url"], self._blobs, policy, progress)
-        model = self._models.register(
-            ModelRequest(
-                name=job.input["name"],
-                kind="file",
-                files=[FileEntry(fetched.name, fetched.blob.sha256, fetched.blob.size_bytes)],
-                source=job.input["source"] or fetched.source,
-                **{key: job.input[key] for key in ("description", "tags", "metrics", "unpack")},
+        return {
+            "file": encode(FileEntry(fetched.name, fetched.blob.sha256, fetched.blob.size_bytes)),
+            "from": fetched.source,
+        }
+
+    def _register(self, job: Job) -> dict[str, Any]:
+        name, entry = job.input["name"], FileEntry(**job.made["file"])
+        source = job.input["source"] or job.made["from"]
+        # Made by this very operation, before a crash kept it from being noted?
+        model = self._registered_since(name, job.created_at)
+        if model is None or model.source != source:
+            model = self._models.register(
+                ModelRequest(
+                    name=name,
+                    kind="file",
+                    files=[entry],
+                    source=source,
+                    **{key: job.input[key] for key in ("description", "tags", "metrics", "unpack")},
+                )
             )
-        )
         job.say(f"Model {model.reference}: {model.size_bytes:,} bytes")
         return {"model": model.reference}
+
+    def _registered_since(self, name: str, moment: str) -> Model | None:
+        with contextlib.suppress(NotFound):
+            newest = self._models.latest(name)
+            return newest if newest.created_at >= moment else None
+        return None

@@ -15,24 +15,27 @@ class Condition:
     reason: str
 
 
-def condition(desired: Desired, observed: Sequence[Observed], last_failure: str) -> Condition:
-    """`last_failure` is why the newest replica or rollout failed, empty when nothing did since the last good state."""
+def condition(desired: Desired, observed: Sequence[Observed], last_failure: str, trouble: str = "") -> Condition:
+    """`last_failure` is why the newest replica or rollout failed, empty when nothing did since the last good state.
+    `trouble` is what keeps the reconciler from its work at the moment: a full disk, a gateway that does not run."""
     ready = sum(1 for r in observed if r.state == "ready" and r.revision == desired.live)
     if desired.deleting:
         return Condition("stopped", f"being deleted, {len(observed)} replicas left")
     if desired.target is not None and desired.target != desired.live:
+        hindrance = f"; {trouble}" if trouble else ""
         new = sum(1 for r in observed if r.state == "ready" and r.revision == desired.target)
         kept = f"; revision {desired.live} answers meanwhile" if desired.live is not None and ready else ""
-        return Condition(
-            "deploying", f"revision {desired.target}: {new} of {max(1, desired.replicas)} replicas ready{kept}"
-        )
+        progress = f"revision {desired.target}: {new} of {max(1, desired.replicas)} replicas ready"
+        return Condition("deploying", f"{progress}{kept}{hindrance}")
     if desired.live is None:
         return Condition("failed", last_failure or "no revision of this service has ever been ready")
     if desired.replicas == 0:
         return Condition("stopped", "scaled to 0 replicas")
+    if ready >= desired.replicas and trouble:
+        return Condition("degraded", f"{ready} of {desired.replicas} replicas ready, but: {trouble}")
     if ready >= desired.replicas:
         return Condition("healthy", f"{ready} of {desired.replicas} replicas ready")
     if not ready and not last_failure:
-        return Condition("deploying", f"0 of {desired.replicas} replicas ready, the others start")
-    why = f": {last_failure}" if last_failure else ""
+        return Condition("deploying", f"0 of {desired.replicas} replicas ready, {trouble or 'the others start'}")
+    why = f": {last_failure or trouble}" if last_failure or trouble else ""
     return Condition("degraded" if ready else "failed", f"{ready} of {desired.replicas} replicas ready{why}")

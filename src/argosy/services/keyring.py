@@ -57,10 +57,14 @@ class Keyring:
             )
             _bump_generation(connection, service_id)
 
-    def settle(self, name: str) -> None:
-        """Every replica has taken over the new keys: the replaced ones end here."""
+    def settle(self, name: str, generation: int) -> None:
+        """Every replica has taken over the keys of `generation`: the replaced ones end here. Nothing happens when the
+        service has changed since, with another new key perhaps: that generation is to be confirmed first."""
         with self._database.write() as connection:
             service_id = _service_id(connection, name)
+            now = connection.execute(select(services.c.generation).where(services.c.id == service_id)).scalar_one()
+            if now != generation:
+                return
             connection.execute(
                 service_keys.update().where(service_keys.c.service_id == service_id).values(previous_hash=None)
             )

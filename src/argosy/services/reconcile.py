@@ -1,4 +1,4 @@
-"""Makes true what the database wants: one task a service, woken by events and by a jittered second.
+"""Makes true what the database wants: one task a service, woken by events and by a jittered clock.
 
 `plan.actions` decides, this module acts: it asks the target and the router, does what the plan says, and writes down
 what came of it. Nothing here is needed for a prediction: replicas and gateway go on when it stops.
@@ -10,7 +10,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -25,9 +25,12 @@ from argosy.services.settings import live_settings
 
 log = logging.getLogger(__name__)
 
-_TICK_S = 1.0
-# While something is on its way: how soon to look again.
+# How soon to look again: while something is on its way, while something is not as it should be, and at a service that is
+# well, whose next event (a change of what is wanted, the end of a replica) wakes its task.
 _CHANGING_TICK_S = 0.1
+_TICK_S = 1.0
+_CALM_TICK_S = 20.0
+_WATCH_EVERY_S = 1.0
 _BACKOFF_LONGEST_S = 60.0
 # A replica that was ready this long starts the back-off anew.
 _STEADY_S = 60.0
@@ -70,8 +73,14 @@ class _Tended:
     lost: dict[int, int] = field(default_factory=dict)
     last_failure: str = ""
     failed_log: list[str] = field(default_factory=list)
+    trouble: str = ""
     stale: bool = True
     guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def start_anew(self) -> None:
+        """What went wrong before counts no more."""
+        self.crashes, self.not_before_s, self.lost = 0, 0.0, {}
+        self.last_failure, self.failed_log = "", []
 
 
 class Reconciler:
@@ -100,6 +109,7 @@ class Reconciler:
         self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="reconcile")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._route_guard = threading.Lock()
+        self._stopped = threading.Event()
 
     # -- life ----------------------------------------------------------------------------------------------------
 
@@ -115,16 +125,22 @@ class Reconciler:
         try:
             for name in list(self._tended):
                 self._tend(name)
-            await asyncio.Event().wait()
+            while True:
+                await asyncio.sleep(_WATCH_EVERY_S)
+                for name in await asyncio.to_thread(self._target.ended):
+                    self._tend(name)
         finally:
+            self._stopped.set()
             for task in self._tasks.values():
                 task.cancel()
             self._loop = None
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     def wake(self, name: str) -> None:
-        """Desired state has changed: look at once. From any thread."""
-        self._state(name).stale = True
+        """Desired state has changed: look at once, without waiting for a back-off. From any thread."""
+        state = self._state(name)
+        state.start_anew()
+        state.stale = True
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._tend, name)
 
@@ -139,10 +155,9 @@ class Reconciler:
         loop = asyncio.get_running_loop()
         while name in self._tended:
             event.clear()
-            changing = await loop.run_in_executor(self._pool, self._guarded_pass, name)
-            delay_s = _CHANGING_TICK_S if changing else _TICK_S * random.uniform(0.8, 1.2)  # noqa: S311
+            delay_s = await loop.run_in_executor(self._pool, self._guarded_pass, name)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(event.wait(), delay_s)
+                await asyncio.wait_for(event.wait(), delay_s * random.uniform(0.8, 1.2))  # noqa: S311
         self._events.pop(name, None)
 
     def renew_routes(self, apply: Callable[[Mapping[str, ServiceRoute]], None]) -> None:
@@ -158,7 +173,7 @@ class Reconciler:
 
     def condition(self, stored: Stored) -> Condition:
         state = self._tended.get(stored.name, _Tended())
-        return condition(stored.desired, state.observed, state.last_failure)
+        return condition(stored.desired, state.observed, state.last_failure, state.trouble)
 
     def failure(self, name: str) -> tuple[str, list[str]]:
         """Why the last rollout or replica failed, and the last log lines of that replica."""
@@ -173,38 +188,61 @@ class Reconciler:
 
     # -- one pass ------------------------------------------------------------------------------------------------
 
-    def _guarded_pass(self, name: str) -> bool:
-        """Whether to look again soon. A failing pass is logged and repeated: it must never end the task."""
-        try:
-            with self._state(name).guard:
-                return self._pass(name)
-        except Error as problem:
-            self._state(name).last_failure = problem.message
-            log.warning("service %s: %s", name, problem.message)
-        except Exception:
-            log.exception("service %s: this pass failed and will be repeated", name)
-        return False
-
-    def _pass(self, name: str) -> bool:
+    def _guarded_pass(self, name: str) -> float:
+        """Seconds until the next one. A failing pass is logged and repeated: it must never end the task."""
         state = self._state(name)
+        try:
+            with state.guard:
+                delay_s = self._pass(name, state)
+            state.trouble = ""
+            return delay_s
+        except Error as problem:
+            if problem.message != state.trouble:
+                log.warning("service %s: %s", name, problem.message)
+            state.trouble = problem.message
+        except Exception as problem:
+            log.exception("service %s: this pass failed and will be repeated", name)
+            state.trouble = f"This is a defect of Argosy: {problem!r}. The control plane's log has more."
+        return _TICK_S
+
+    def _pass(self, name: str, state: _Tended) -> float:
         stored = self._fresh(name, state)
         state.observed = self._target.observe(name)
-        if stored is not None and (state.pushed_generation != stored.generation):
-            self._push(state, stored)
+        unpushed: Error | None = None
+        if stored is not None and state.pushed_generation != stored.generation:
+            try:
+                self._push(state, stored)
+            except Error as problem:
+                # A full disk, say. What runs is tended all the same, and nothing starts with settings of yesterday.
+                unpushed = problem
         desired = stored.desired if stored else plan.Desired(name, 0, None, None, deleting=True)
         seen = [self._seen(state, name, replica) for replica in state.observed]
         self._note_steadiness(state, desired)
         lost = state.lost.get(desired.target or 0, 0)
-        steps = plan.actions(desired, seen, lost, time.monotonic() >= state.not_before_s)
+        may_start = unpushed is None and time.monotonic() >= state.not_before_s
+        steps = plan.actions(desired, seen, lost, may_start)
+        self._do_all(name, state, desired, steps)
+        if unpushed is not None:
+            raise unpushed
+        if steps or any(r.state in ("starting", "draining") for r in state.observed):
+            return _CHANGING_TICK_S
+        return _CALM_TICK_S if _calm(state, desired) else _TICK_S
+
+    def _do_all(self, name: str, state: _Tended, desired: plan.Desired, steps: Sequence[plan.Action]) -> None:
+        started = True
+        wanted = {desired.live, desired.target}
+        if any(r.state == "gone" and r.failure is not None and r.revision in wanted for r in state.observed):
+            # Once for all that ended together; those of a revision that has failed already do not count.
+            self._back_off(state)
         for step in steps:
-            self._do(name, state, step)
-        starting = any(r.state in ("starting", "draining") for r in state.observed)
-        return bool(steps) or starting
+            if isinstance(step, plan.Start):
+                # What keeps one from starting keeps the next one too.
+                started = started and self._start(name, state, step.revision)
+            else:
+                self._do(name, state, step)
 
     def _do(self, name: str, state: _Tended, step: plan.Action) -> None:
         match step:
-            case plan.Start(revision):
-                self._start(name, state, revision)
             case plan.Route(replica):
                 self._reroute(state, {**state.routed, replica: self._address(state, replica)})
             case plan.Unroute(replica):
@@ -218,7 +256,8 @@ class Reconciler:
                 self._forget(name, state, replica, failure)
             case plan.Promote(revision):
                 self._registry.promote(name, revision)
-                state.last_failure, state.failed_log, state.crashes, state.stale = "", [], 0, True
+                state.start_anew()
+                state.stale = True
                 log.info("service %s: revision %d is live", name, revision)
             case plan.Fail(revision, reason, replica):
                 state.last_failure, state.failed_log = reason, self._tail(name, replica)
@@ -228,23 +267,32 @@ class Reconciler:
             case plan.Removed():
                 self._remove(name, state)
 
-    def _start(self, name: str, state: _Tended, revision: int) -> None:
+    def _start(self, name: str, state: _Tended, revision: int) -> bool:
+        """Whether it was started."""
         try:
-            self._target.start(self._launch(name, revision))
+            replica = self._target.start(self._launch(name, revision))
+            if self._stopped.is_set():
+                # The control plane ends, and has perhaps ended all others already.
+                self._target.kill(replica)
+            return True
         except Error as problem:
-            state.last_failure, state.failed_log = problem.message, []
-            if state.stored is not None and revision != state.stored.live_revision:
-                self._registry.fail(name, revision, problem.message)
-                state.stale = True
-            else:
-                self._back_off(state)
-            log.warning("service %s: no replica of revision %d can be started: %s", name, revision, problem.message)
+            reason = problem.message
+            log.warning("service %s: no replica of revision %d can be started: %s", name, revision, reason)
+        except Exception as problem:
+            reason = f"This is a defect of Argosy: {problem!r}. The control plane's log has more."
+            log.exception("service %s: no replica of revision %d can be started", name, revision)
+        state.last_failure, state.failed_log = reason, []
+        if state.stored is not None and revision != state.stored.live_revision:
+            self._registry.fail(name, revision, reason)
+            state.stale = True
+        else:
+            self._back_off(state)
+        return False
 
-    def _back_off(self, state: _Tended) -> float:
-        """Seconds until the next start: 0, 1, 3, 7, ... 60."""
+    def _back_off(self, state: _Tended) -> None:
+        """Later starts wait, in seconds: 0, 1, 3, 7, ... 60."""
         delay_s = min(_BACKOFF_LONGEST_S, 2.0 ** min(state.crashes, 10) - 1)
         state.crashes, state.not_before_s = state.crashes + 1, time.monotonic() + delay_s
-        return delay_s
 
     def _forget(self, name: str, state: _Tended, replica: str, failure: str | None) -> None:
         gone = next(r for r in state.observed if r.id == replica)
@@ -253,17 +301,22 @@ class Reconciler:
         if failure is not None:
             state.last_failure, state.failed_log = failure, self._tail(name, replica)
             state.lost[gone.revision] = state.lost.get(gone.revision, 0) + 1
-            delay_s = self._back_off(state)
-            log.warning("service %s: replica %s: %s; the next one starts in %.0f s", name, replica, failure, delay_s)
+            delay_s = max(0.0, state.not_before_s - time.monotonic())
+            log.warning("service %s: replica %s: %s; later ones start in %.0f s", name, replica, failure, delay_s)
         self._target.forget(replica)
 
     def _remove(self, name: str, state: _Tended) -> None:
         with self._route_guard:
+            self._router.apply({service: route for service, route in self._routes().items() if service != name})
             self._tended.pop(name, None)
-            self._router.apply(self._routes())
-        self._target.remove_service(name)
-        if state.stored is not None:
-            self._registry.remove(name)
+        try:
+            self._target.remove_service(name)
+            # Last, so that nobody can make a service of that name before all of this one is gone.
+            if state.stored is not None:
+                self._registry.remove(name)
+        except BaseException:
+            self._tended.setdefault(name, state)
+            raise
 
     def _note_steadiness(self, state: _Tended, desired: plan.Desired) -> None:
         ready = sum(1 for r in state.observed if r.state == "ready" and r.revision == desired.live)
@@ -272,7 +325,7 @@ class Reconciler:
         elif state.steady_since_s is None:
             state.steady_since_s = time.monotonic()
         elif time.monotonic() - state.steady_since_s > _STEADY_S and state.crashes:
-            state.crashes, state.last_failure, state.failed_log, state.lost = 0, "", [], {}
+            state.start_anew()
 
     def _push(self, state: _Tended, stored: Stored) -> None:
         hashes = self._keyring.hashes(stored.name)
@@ -281,7 +334,7 @@ class Reconciler:
         observed = self._target.observe(stored.name)
         confirmed = all(r.generation >= generation for r in observed if r.state == "ready")
         if confirmed and self._keyring.settling(stored.name):
-            self._keyring.settle(stored.name)
+            self._keyring.settle(stored.name, generation)
             self._push(state, self._registry.get(stored.name))
             return
         # A replica that has not confirmed (busy, say) reads the file by itself; it is asked again in the next pass.
@@ -290,8 +343,13 @@ class Reconciler:
 
     def _adopt_one(self, name: str) -> None:
         state = self._state(name)
-        stored = self._fresh(name, state)
-        state.observed = self._target.observe(name)
+        try:
+            stored = self._fresh(name, state)
+            state.observed = self._target.observe(name)
+        except Exception:
+            # One that cannot be read must not keep the others from being served.
+            log.exception("service %s could not be looked at", name)
+            return
         wanted = {stored.live_revision, stored.target_revision} if stored else set()
         # Those of a rollout that was going on may be routed a little early, which does no harm: they are ready.
         state.routed = {r.id: r.address for r in state.observed if r.state == "ready" and r.revision in wanted}
@@ -335,3 +393,16 @@ class Reconciler:
 
     def _state(self, name: str) -> _Tended:
         return self._tended.setdefault(name, _Tended())
+
+
+def _calm(state: _Tended, desired: plan.Desired) -> bool:
+    """Nothing is left to do, to confirm or to forgive."""
+    replicas = desired.replicas if desired.live is not None else 0
+    return (
+        desired.live == desired.target
+        and state.stored is not None
+        and state.pushed_generation == state.stored.generation
+        and not state.crashes
+        and len(state.observed) == replicas
+        and all(r.state == "ready" and r.id in state.routed for r in state.observed)
+    )
