@@ -44,7 +44,8 @@ class Reference:
         name, mark, rest = re.fullmatch(r"([^:@]*)([:@]?)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
         check_name(noun, name)
         if mark == ":":
-            if not (rest.isascii() and rest.isdigit() and 0 < int(rest[:18]) == int(rest)):
+            # 18 digits fit the 64 bits of a database's number.
+            if not (rest.isascii() and rest.isdigit() and len(rest) <= 18 and int(rest) > 0):
                 raise InvalidReference(noun, text)
             return cls(name, version=int(rest))
         if mark == "@":

@@ -6,6 +6,7 @@ why), 4 every slot hung, 5 the drain took too long or was cut short by a second 
 
 import asyncio
 import datetime
+import faulthandler
 import fcntl
 import gc
 import logging
@@ -276,6 +277,8 @@ def run(spec_path: Path) -> int:
     identity = {"replica": spec.id, "service": spec.service, "revision": spec.revision}
     out = logs.capture(logs.Journal(file, identity))
     logs.set_level("info")
+    faulthandler.enable()  # a crash of native code leaves its stack in the log
+    sys.dont_write_bytecode = True  # an image is content; running it must not add files to it
     request_context.inherit_in_threads()
     try:
         image = load_image(spec.image)

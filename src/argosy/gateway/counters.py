@@ -37,13 +37,13 @@ class Counters:
     def read(self, master: Master, running: Running) -> PerService:
         """Totals and gauges of the services that there are now."""
         with self._lock:
-            rows: dict[int, PerService] = {}
-            for pid in running.all_workers:
+            rows = {running.worker: counts(master.statistics(running.worker, "-1 2 -1"))}
+            for pid in running.retired:
                 try:
-                    rows[pid] = counts(master.statistics(pid, "-1 2 -1"))
+                    if found := master.retired_statistics(pid, "-1 2 -1"):
+                        rows[pid] = counts(found)
                 except GatewayFailed:
-                    if pid == running.worker:
-                        raise
+                    rows[pid] = self._last.get(pid, {})
             for pid in self._last.keys() - rows.keys():
                 _add(self._ended, self._last.pop(pid), _TOTALS)
             self._last.update(rows)

@@ -110,16 +110,11 @@ class Gateway:
         running = self._find()
         if running is None:
             return 0
-        count = 0
-        for pid in running.all_workers:
-            try:
-                rows = self._master.statistics(pid, f"{backend_of(service)} 4 -1")
-            except GatewayFailed:
-                if pid == running.worker:
-                    raise
-                continue  # a retired worker that has just ended
-            count += sum(int(r["scur"] or 0) + int(r["qcur"] or 0) for r in rows if r["svname"] == server)
-        return count
+        scope = f"{backend_of(service)} 4 -1"
+        rows = self._master.statistics(running.worker, scope)
+        for pid in running.retired:
+            rows += self._master.retired_statistics(pid, scope)
+        return sum(int(row["scur"] or 0) + int(row["qcur"] or 0) for row in rows if row["svname"] == server)
 
     def tidy(self) -> None:
         """Delete the drained servers that have nothing under way any more."""

@@ -13,7 +13,10 @@ from pathlib import Path
 from argosy.errors import GatewayFailed
 from argosy.gateway.config import Description, service_of
 
-_COMMAND_TIMEOUT_S = 10.0
+# A worker that is ending can leave a command without any answer, so one is repeated before HAProxy counts as stuck.
+_TRY_S = 2.0
+_COMMAND_S = 10.0
+_RELOAD_S = 15.0
 # Flags of srv_admin_state in `show servers state`: maintenance by command, drain by command.
 _MAINTENANCE, _DRAIN = 0x01, 0x08
 
@@ -55,37 +58,47 @@ class Master:
 
     def answers(self) -> bool:
         try:
-            self._send("show version")
+            with self._connect(_TRY_S) as connection:
+                _exchange(connection, "show version")
         except OSError:
             return False
         return True
 
     def ask(self, command: str) -> str:
-        """The answer to one command. A reload closes the socket for a moment, so a refused connection is repeated."""
-        deadline = time.monotonic() + 2
+        """The answer to one command. It may be sent again: a reload closes the socket for a moment."""
+        deadline = time.monotonic() + _COMMAND_S
         while True:
             try:
-                return self._send(command)
-            except (ConnectionError, FileNotFoundError) as problem:
-                if time.monotonic() > deadline:
+                with self._connect(_TRY_S) as connection:
+                    return _exchange(connection, command)
+            except OSError as problem:
+                refused_for_long = (
+                    not isinstance(problem, TimeoutError) and time.monotonic() > deadline - _COMMAND_S + 2
+                )
+                if refused_for_long or time.monotonic() > deadline:
                     raise GatewayFailed(f"HAProxy does not answer at {self.path}: {problem}.") from problem
                 time.sleep(0.02)
-            except OSError as problem:
-                raise GatewayFailed(f"HAProxy does not answer at {self.path}: {problem}.") from problem
-
-    def _send(self, command: str) -> str:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(_COMMAND_TIMEOUT_S)
-            connection.connect(str(self.path))
-            connection.sendall(command.encode() + b"\n")
-            connection.shutdown(socket.SHUT_WR)
-            answer = bytearray()
-            while chunk := connection.recv(65536):
-                answer += chunk
-        return answer.decode(errors="replace").strip()
 
     def ask_worker(self, pid: int, command: str) -> str:
         return self.ask(f"@!{pid} {command}")
+
+    def reload(self) -> str:
+        """Asks for a reload, once. 2.8 answers when it is done, 2.6 at once with nothing; a lost answer is "" too."""
+        with self._connect(_RELOAD_S) as connection:
+            try:
+                return _exchange(connection, "reload")
+            except OSError:
+                return ""
+
+    def _connect(self, timeout_s: float) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(timeout_s)
+            connection.connect(str(self.path))
+        except OSError:
+            connection.close()
+            raise
+        return connection
 
     def processes(self) -> Processes:
         return parse_processes(self.ask("show proc"))
@@ -99,6 +112,26 @@ class Master:
     def statistics(self, pid: int, scope: str) -> list[dict[str, str]]:
         """Rows of `show stat`; `scope` is `-1 2 -1` for all backends, `-1 4 -1` for all servers."""
         return parse_statistics(self.ask_worker(pid, f"show stat {scope}"))
+
+    def retired_statistics(self, pid: int, scope: str) -> list[dict[str, str]]:
+        """The same of a retired worker; no rows when it has ended meanwhile."""
+        for _ in range(3):
+            try:
+                with self._connect(1.0) as connection:
+                    return parse_statistics(_exchange(connection, f"@!{pid} show stat {scope}"))
+            except OSError:
+                if pid not in self.processes().retired:
+                    return []
+        raise GatewayFailed(f"HAProxy's retired worker {pid} does not answer at {self.path}.")
+
+
+def _exchange(connection: socket.socket, command: str) -> str:
+    connection.sendall(command.encode() + b"\n")
+    connection.shutdown(socket.SHUT_WR)
+    answer = bytearray()
+    while chunk := connection.recv(65536):
+        answer += chunk
+    return answer.decode(errors="replace").strip()
 
 
 def parse_processes(text: str) -> Processes:

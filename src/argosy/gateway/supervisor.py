@@ -125,7 +125,7 @@ class Supervisor:
 
     def reload(self, running: Running, shape: str) -> Running:
         """Let a new worker take over with the written file; requests in flight end in the old one."""
-        answer = self.master.ask("reload")
+        answer = self._ask_reload()
         if "Success=0" in answer:
             raise GatewayFailed(f"HAProxy refused its new file and serves on with the old one: {answer}")
         deadline = time.monotonic() + _START_S
@@ -138,6 +138,12 @@ class Supervisor:
             if time.monotonic() > deadline:
                 raise GatewayFailed(f"HAProxy did not take its new file within {_START_S:.0f} s. See {self._log}.")
             time.sleep(0.02)
+
+    def _ask_reload(self) -> str:
+        try:
+            return self.master.reload()
+        except OSError as problem:
+            raise GatewayFailed(f"HAProxy does not answer at {self.master.path}: {problem}.") from problem
 
     def stop(self, timeout_s: float) -> None:
         """End HAProxy: requests in flight get `timeout_s` to finish."""
@@ -167,7 +173,7 @@ class Supervisor:
 
     def _at_work(self, running: Running) -> bool:
         try:
-            rows = [row for pid in running.all_workers for row in self.master.statistics(pid, "-1 2 -1")]
+            rows = [row for pid in running.all_workers for row in self.master.retired_statistics(pid, "-1 2 -1")]
         except GatewayFailed:
             return False
         return any(int(row["scur"] or 0) + int(row["qcur"] or 0) for row in rows)

@@ -15,6 +15,8 @@ def check_variables(option: str, variables: Mapping[str, str]) -> None:
             raise InvalidOption(option, name, "a variable's name has letters, digits and '_' and starts with no digit")
         if "\0" in value:
             raise InvalidOption(option, name, "a variable's value cannot hold a zero byte")
+        if any(0xD800 <= ord(character) <= 0xDFFF for character in value):
+            raise InvalidOption(option, name, "the variable's value has half a character")
         if name in _RESERVED:
             raise InvalidOption(option, name, "this variable is set by Argosy and cannot be overridden")
 

@@ -55,7 +55,7 @@ class Jobs:
 
     def kinds(self) -> Mapping[str, Sequence[Step]]:
         manifest, image = Step("manifest", self._manifest), Step("image", self._image)
-        rollout = Step("rollout", self._rollout)
+        rollout = Step("rollout", self._rollout, waits=True)
         return {
             "model.fetch": [Step("fetch", self._fetch), Step("register", self._register)],
             "manifest.create": [manifest],
@@ -63,7 +63,7 @@ class Jobs:
             "service.create": [manifest, image, Step("deploy", self._create_service), rollout],
             "service.update": [manifest, image, Step("deploy", self._update_service), rollout],
             "service.rollback": [Step("deploy", self._roll_back), rollout],
-            "service.delete": [Step("delete", self._delete_service)],
+            "service.delete": [Step("delete", self._delete_service, waits=True)],
         }
 
     # -- making --------------------------------------------------------------------------------------------------
@@ -90,28 +90,29 @@ class Jobs:
 
     def _create_service(self, job: Job) -> dict[str, Any]:
         name = job.input["name"]
-        if job.made.get("service") != name:
-            settings = changed(ServiceSettings(), job.input.get("settings", {}))
-            try:
-                self._services.create(
-                    name,
-                    job.input["environment"],
-                    self._image_of(job),
-                    job.input["replicas"],
-                    settings,
-                    job.input.get("description", ""),
-                )
-            except Conflict:
-                # Made by this very operation, before a crash kept it from being noted: nobody else may work on it.
-                if self._services.get(name).created_at < job.created_at:
-                    raise
+        settings = changed(ServiceSettings(), job.input.get("settings", {}))
+        try:
+            self._services.create(
+                name,
+                job.input["environment"],
+                self._image_of(job),
+                job.input["replicas"],
+                settings,
+                job.input.get("description", ""),
+            )
+        except Conflict:
+            if not job.made.get("_deploying"):
+                raise
+            # Made by this very operation, before a crash kept it from being noted: nobody else may work on it.
         self._reconciler.wake(name)
         return {"service": name, "revision": 1}
 
     def _update_service(self, job: Job) -> dict[str, Any]:
         name = job.input["name"]
         newest = self._services.history(name, 1, None).items[0]
-        if newest.created_at < job.created_at:
+        if "_newest" not in job.made:
+            job.keep(_newest=newest.number)
+        if newest.number == job.made["_newest"]:
             has_image = "image" in job.made or "image" in job.input
             stored = self._services.update(
                 name,
@@ -130,7 +131,11 @@ class Jobs:
         return {"service": name, "revision": number}
 
     def _roll_back(self, job: Job) -> dict[str, Any]:
-        stored = self._services.roll_back(job.input["name"], job.input.get("to"))
+        name = job.input["name"]
+        if "_to" not in job.made:
+            # Chosen once: after the rollout "the one before" would be another.
+            job.keep(_to=self._services.revision_before(name, job.input.get("to")))
+        stored = self._services.roll_back(name, job.made["_to"])
         self._reconciler.wake(stored.name)
         return {"service": stored.name, "revision": stored.target_revision}
 
@@ -142,10 +147,16 @@ class Jobs:
             return {"service": name}
         self._reconciler.wake(name)
         job.say(f"Draining the replicas of {name}")
-        while name in self._services.names():
+        while self._is_there(name):
             self._pause(job)
         job.say(f"Service {name} is deleted")
         return {"service": name}
+
+    def _is_there(self, name: str) -> bool:
+        try:
+            return bool(self._services.get(name))
+        except NotFound:
+            return False
 
     def _rollout(self, job: Job) -> dict[str, Any]:
         """Until the revision is live and all replicas are ready, or it has failed."""

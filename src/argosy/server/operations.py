@@ -4,6 +4,7 @@ A kind of operation is a list of steps. A step gets the `Job`, does something id
 that is stored with the step, so that a resumed operation does not make it again. Nothing here knows what steps do.
 """
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Row, select
+from sqlalchemy import Connection, Row, select
 
-from argosy.errors import Conflict, Error, NotFound, SystemFailure
+from argosy.errors import Conflict, Error, NotFound, StorageFailed, SystemFailure
 from argosy.records import Operation, Page, utc_now
 from argosy.store.db import Database
 from argosy.store.paging import after, cursor_of
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 _ACTIVE = ("pending", "running")
 _MOST_MESSAGES = 500
+# Threads: most of them only watch a rollout.
+_MOST_RUNNING = 64
+_RETRY_S = 1.0
 
 
 class Cancelled(SystemFailure):
@@ -44,8 +48,16 @@ class Job:
         self.made: dict[str, Any] = dict(row.made)
 
     def say(self, message: str, progress: float | None = None) -> None:
-        """Tell the user what happens now; `progress` is 0..1."""
+        """Tell the user what happens now; `progress` is 0..1. Raises Interrupted when the control plane stops."""
+        if self.stopping:
+            raise Interrupted
         self._runner.note(self.id, message, progress)
+
+    def keep(self, **facts: Any) -> None:
+        """Store what a step must know when it is run again, before it changes anything. Names that begin with `_` are
+        not shown to users."""
+        self.made |= facts
+        self._runner.store(self.id, made=self.made)
 
     @property
     def stopping(self) -> bool:
@@ -59,19 +71,24 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """`run` returns what it made, a JSON object that is merged into `Job.made`. It may run twice: be idempotent."""
+    """`run` returns what it made, a JSON object that is merged into `Job.made`. It may run twice: be idempotent.
+
+    A step that only `waits` takes none of the places of those that work, so that hung deploys hold up nobody.
+    """
 
     name: str
     run: Callable[[Job], Mapping[str, Any] | None]
+    waits: bool = False
 
 
 class OperationRunner:
-    """`kinds` maps an operation's kind to its steps."""
+    """`kinds` maps an operation's kind to its steps; `workers` of them may work at once."""
 
     def __init__(self, database: Database, kinds: Mapping[str, Sequence[Step]], workers: int) -> None:
         self._database = database
         self._kinds = kinds
-        self._pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="operation")
+        self._pool = ThreadPoolExecutor(max_workers=_MOST_RUNNING, thread_name_prefix="operation")
+        self._places = threading.BoundedSemaphore(workers)
         self.stopping = threading.Event()
 
     def resume(self) -> int:
@@ -82,8 +99,15 @@ class OperationRunner:
             ).scalars()
             unfinished = list(ids)
         for operation_id in unfinished:
-            self._pool.submit(self._run, operation_id)
+            self._begin(operation_id)
         return len(unfinished)
+
+    def repeated(self, kind: str, subject: str, idempotency_key: str | None) -> Operation | None:
+        """The operation that an earlier request with this key began. Conflict when that asked for something else."""
+        if not idempotency_key:
+            return None
+        with self._database.read() as connection:
+            return _repeated(connection, kind, subject, idempotency_key)
 
     def submit(
         self,
@@ -96,14 +120,9 @@ class OperationRunner:
         """Begin an operation. Conflict when another one works on `subject`, unless this one supersedes it."""
         now = utc_now()
         with self._database.write() as connection:
-            if idempotency_key:
-                known = connection.execute(
-                    select(operations).where(operations.c.idempotency_key == idempotency_key)
-                ).first()
-                if known is not None:
-                    if known.kind != kind or known.subject != subject:
-                        raise Conflict(f"The Idempotency-Key {idempotency_key!r} was used for another request.")
-                    return _record(known)
+            known = _repeated(connection, kind, subject, idempotency_key) if idempotency_key else None
+            if known is not None:
+                return known
             busy = connection.execute(
                 select(operations.c.id, operations.c.kind).where(
                     operations.c.subject == subject, operations.c.state.in_(_ACTIVE)
@@ -130,7 +149,7 @@ class OperationRunner:
                     updated_at=now,
                 )
             )
-        self._pool.submit(self._run, operation_id)
+        self._begin(operation_id)
         return self.get(operation_id)
 
     def get(self, operation_id: str) -> Operation:
@@ -144,7 +163,10 @@ class OperationRunner:
         """Newest first."""
         statement = select(operations).order_by(operations.c.created_at.desc(), operations.c.id).limit(limit + 1)
         if cursor is not None:
-            statement = statement.where(operations.c.created_at < after(cursor, ""))
+            # Several may begin in the same millisecond.
+            begun, _, last = after(cursor, "").partition(" ")
+            same = (operations.c.created_at == begun) & (operations.c.id > last)
+            statement = statement.where((operations.c.created_at < begun) | same)
         if subject is not None:
             statement = statement.where(operations.c.subject == subject)
         if state is not None:
@@ -152,7 +174,8 @@ class OperationRunner:
         with self._database.read() as connection:
             rows = connection.execute(statement).all()
         found = [_record(row) for row in rows[:limit]]
-        return Page(found, cursor_of(found[-1].created_at) if len(rows) > limit else None)
+        more = len(rows) > limit
+        return Page(found, cursor_of(f"{found[-1].created_at} {found[-1].id}") if more else None)
 
     def stop(self) -> None:
         """Let running steps end where they are; they are resumed by the next control plane."""
@@ -169,35 +192,69 @@ class OperationRunner:
                 .values(messages=said, progress=progress, updated_at=utc_now())
             )
 
-    def _run(self, operation_id: str) -> None:
-        with self._database.read() as connection:
-            row = connection.execute(select(operations).where(operations.c.id == operation_id)).one()
-        job = Job(self, row)
-        steps = self._kinds[row.kind]
-        names = [step.name for step in steps]
-        begin = names.index(row.step) if row.step in names else 0
+    def _begin(self, operation_id: str) -> None:
         try:
-            for step in steps[begin:]:
-                self._store(operation_id, state="running", step=step.name)
-                job.made |= dict(step.run(job) or {})
-                self._store(operation_id, made=job.made)
-            self._store(operation_id, state="succeeded", progress=1.0)
+            self._pool.submit(self._run, operation_id)
+        except RuntimeError:
+            # The control plane has begun to stop: the next one resumes it.
+            log.info("operation %s waits for the next start", operation_id)
+
+    def _run(self, operation_id: str) -> None:
+        try:
+            self._take_steps(operation_id)
         except Interrupted:
             log.info("operation %s waits for the next start", operation_id)
         except Cancelled as reason:
-            self._store(operation_id, state="cancelled", error=reason.body()["error"])
+            self._end(operation_id, state="cancelled", error=reason.body()["error"])
         except Error as problem:
-            self._store(operation_id, state="failed", error=problem.body()["error"] | {"status": problem.status})
+            self._end(operation_id, state="failed", error=problem.body()["error"] | {"status": problem.status})
         except Exception as problem:
-            log.exception("operation %s (%s) failed", operation_id, row.kind)
+            log.exception("operation %s failed", operation_id)
             unexpected = SystemFailure(f"This is a defect of Argosy: {problem!r}. The control plane's log has more.")
-            self._store(operation_id, state="failed", error=unexpected.body()["error"] | {"status": 500})
+            self._end(operation_id, state="failed", error=unexpected.body()["error"] | {"status": 500})
 
-    def _store(self, operation_id: str, **values: Any) -> None:
+    def _take_steps(self, operation_id: str) -> None:
+        with self._database.read() as connection:
+            row = connection.execute(select(operations).where(operations.c.id == operation_id)).one()
+        job = Job(self, row)
+        steps = self._kinds.get(row.kind)
+        if steps is None:
+            raise SystemFailure(f"This version of Argosy has no operation {row.kind}. Begin it again.")
+        names = [step.name for step in steps]
+        begin = names.index(row.step) if row.step in names else 0
+        for step in steps[begin:]:
+            with contextlib.nullcontext() if step.waits else self._places:
+                if self.stopping.is_set():
+                    raise Interrupted
+                self.store(operation_id, state="running", step=step.name)
+                job.made |= dict(step.run(job) or {})
+                self.store(operation_id, made=job.made)
+        self._end(operation_id, state="succeeded", progress=1.0)
+
+    def _end(self, operation_id: str, **values: Any) -> None:
+        """Store how it ended, on a full disk as soon as there is room: until then its subject counts as busy."""
+        while True:
+            try:
+                return self.store(operation_id, **values)
+            except StorageFailed as problem:
+                log.warning("the end of operation %s cannot be stored yet: %s", operation_id, problem.message)
+            if self.stopping.wait(_RETRY_S):
+                return None
+
+    def store(self, operation_id: str, **values: Any) -> None:
         with self._database.write() as connection:
             connection.execute(
                 operations.update().where(operations.c.id == operation_id).values(updated_at=utc_now(), **values)
             )
+
+
+def _repeated(connection: Connection, kind: str, subject: str, idempotency_key: str) -> Operation | None:
+    known = connection.execute(select(operations).where(operations.c.idempotency_key == idempotency_key)).first()
+    if known is None:
+        return None
+    if known.kind != kind or known.subject != subject:
+        raise Conflict(f"The Idempotency-Key {idempotency_key!r} was used for another request.")
+    return _record(known)
 
 
 def _record(row: Row[Any]) -> Operation:
@@ -212,6 +269,6 @@ def _record(row: Row[Any]) -> Operation:
         progress=row.progress,
         message=row.messages[-1] if row.messages else "",
         messages=list(row.messages),
-        result=dict(row.made),
+        result={name: value for name, value in row.made.items() if not name.startswith("_")},
         error=row.error,
     )

@@ -21,7 +21,9 @@ class Launcher:
         revision = self._registry.revision(service, number)
         runnable = self._images.runnable(Reference.parse("image", revision.image))
         recipe, settings = runnable.manifest.recipe, revision.settings
-        secrets = look_up({**recipe.secrets, **settings.secrets}, os.environ)
+        # What the service sets lies over what the manifest says, a plain value over a secret too.
+        references = {name: at for name, at in recipe.secrets.items() if name not in settings.environment}
+        secrets = look_up({**references, **settings.secrets}, os.environ)
         return Launch(
             service=service,
             revision=number,

@@ -19,12 +19,11 @@ def tail(files: Sequence[Path], lines: int, request_id: str | None = None) -> li
     for number, path in enumerate(files):
         stamp = ""
         kept = []
-        for raw in _last_lines(path, lines, None if request_id is None else request_id.encode()):
+        for raw in _last_lines(path, lines, request_id):
             stamp, text = as_json(raw, stamp)
-            kept.append((stamp, number, text))
+            if _belongs(text, request_id):
+                kept.append((stamp, number, text))
         found += kept[-lines:]
-    if request_id is not None:
-        found = [entry for entry in found if json.loads(entry[2]).get("request_id") == request_id]
     # Stable: lines of the same file keep their order.
     return [text for _, _, text in sorted(found, key=lambda entry: entry[0])[-lines:]]
 
@@ -45,20 +44,19 @@ class Follower:
             if path.name.endswith(".1"):
                 continue
             inode, offset = self._offsets.get(path, (_inode(path), 0))
+            parts = [(path, offset)]
             if inode != _inode(path) or _size(path) < offset:
-                inode, offset = _inode(path), 0
-            try:
-                with path.open("rb") as log:
-                    log.seek(offset)
-                    content = log.read(_MOST_BYTES)
-            except OSError:
-                continue
-            whole = content[: content.rfind(b"\n") + 1]
-            self._offsets[path] = (inode, offset + len(whole))
-            for raw in whole.splitlines():
-                self._stamp, text = as_json(raw, self._stamp)
-                if request_id is None or json.loads(text).get("request_id") == request_id:
-                    yield text
+                # Rotated: what came before that lies in the older file now.
+                older = path.with_name(f"{path.name}.1")
+                parts = [(older, offset), (path, 0)] if _inode(older) == inode else [(path, 0)]
+            for part, begin in parts:
+                whole = _whole_lines(part, begin)
+                if part == path:
+                    self._offsets[path] = (_inode(path), begin + len(whole))
+                for raw in whole.splitlines():
+                    self._stamp, text = as_json(raw, self._stamp)
+                    if _belongs(text, request_id):
+                        yield text
 
 
 def as_json(raw: bytes, last_stamp: str) -> tuple[str, str]:
@@ -68,19 +66,27 @@ def as_json(raw: bytes, last_stamp: str) -> tuple[str, str]:
         entry = json.loads(text)
         if isinstance(entry, dict) and isinstance(entry.get("timestamp"), str):
             return entry["timestamp"], text
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     wrapped = {"timestamp": last_stamp, "level": "info", "logger": "process", "message": text, "request_id": None}
     return last_stamp, json.dumps(wrapped)
 
 
-def _last_lines(path: Path, lines: int, needle: bytes | None) -> list[bytes]:
+def _belongs(text: str, request_id: str | None) -> bool:
+    return request_id is None or json.loads(text).get("request_id") == request_id
+
+
+def _last_lines(path: Path, lines: int, request_id: str | None) -> list[bytes]:
+    """The last `lines` of a file; with `request_id` all of its end that may belong to that request."""
+    # As it stands in a line of JSON.
+    needle = None if request_id is None else json.dumps(request_id)[1:-1].encode()
     try:
         with path.open("rb") as log:
             end = log.seek(0, os.SEEK_END)
-            content, start = b"", end
+            content, start, block_bytes = b"", end, _BLOCK_BYTES
             while start > 0 and end - start < _MOST_BYTES and (needle is not None or content.count(b"\n") <= lines):
-                start = max(0, start - _BLOCK_BYTES)
+                # Ever larger steps, so that a long look reads little twice.
+                start, block_bytes = max(0, end - block_bytes, end - _MOST_BYTES), block_bytes * 4
                 log.seek(start)
                 content = log.read(end - start)
     except OSError:
@@ -89,6 +95,16 @@ def _last_lines(path: Path, lines: int, needle: bytes | None) -> list[bytes]:
     if start > 0 and found:
         found = found[1:]
     return [line for line in found if line and (needle is None or needle in line)]
+
+
+def _whole_lines(path: Path, offset: int) -> bytes:
+    try:
+        with path.open("rb") as log:
+            log.seek(offset)
+            content = log.read(_MOST_BYTES)
+    except OSError:
+        return b""
+    return content[: content.rfind(b"\n") + 1]
 
 
 def _inode(path: Path) -> int:

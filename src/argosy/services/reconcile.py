@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from argosy.environments.target import Launch, Observed, Target
@@ -22,18 +22,16 @@ from argosy.services.condition import Condition, condition
 from argosy.services.keyring import Keyring
 from argosy.services.registry import ServiceRegistry, Stored
 from argosy.services.settings import live_settings
+from argosy.services.tended import Tended
 
 log = logging.getLogger(__name__)
 
-# How soon to look again: while something is on its way, while something is not as it should be, and at a service that is
-# well, whose next event (a change of what is wanted, the end of a replica) wakes its task.
+# How soon to look again: while something is on its way, while something is not as it should be, and when all is well.
+# Then a change of what is wanted or the end of a replica wakes the service's task, and the clock is a safety net.
 _CHANGING_TICK_S = 0.1
 _TICK_S = 1.0
 _CALM_TICK_S = 20.0
 _WATCH_EVERY_S = 1.0
-_BACKOFF_LONGEST_S = 60.0
-# A replica that was ready this long starts the back-off anew.
-_STEADY_S = 60.0
 # Beyond the request timeout, for the replica to notice and flush (design: drain_timeout).
 _DRAIN_MARGIN_S = 5.0
 _KILL_MARGIN_S = 5.0
@@ -59,30 +57,6 @@ class Router(Protocol):
         """Requests at work on a replica that is not routed any more; 0 when it is unknown."""
 
 
-@dataclass
-class _Tended:
-    """What is remembered of a service between two passes."""
-
-    stored: Stored | None = None
-    observed: list[Observed] = field(default_factory=list)
-    routed: dict[str, str] = field(default_factory=dict)
-    pushed_generation: int = 0
-    crashes: int = 0
-    not_before_s: float = 0.0
-    steady_since_s: float | None = None
-    lost: dict[int, int] = field(default_factory=dict)
-    last_failure: str = ""
-    failed_log: list[str] = field(default_factory=list)
-    trouble: str = ""
-    stale: bool = True
-    guard: threading.Lock = field(default_factory=threading.Lock)
-
-    def start_anew(self) -> None:
-        """What went wrong before counts no more."""
-        self.crashes, self.not_before_s, self.lost = 0, 0.0, {}
-        self.last_failure, self.failed_log = "", []
-
-
 class Reconciler:
     """`launch(service, revision)` says how to start a replica; `tail(service, replica)` gives its last log lines."""
 
@@ -103,7 +77,7 @@ class Reconciler:
         self._launch = launch
         self._tail = tail
         self._scheme = scheme
-        self._tended: dict[str, _Tended] = {}
+        self._tended: dict[str, Tended] = {}
         self._events: dict[str, asyncio.Event] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="reconcile")
@@ -172,12 +146,12 @@ class Reconciler:
         return self._state(name).observed if name in self._tended else []
 
     def condition(self, stored: Stored) -> Condition:
-        state = self._tended.get(stored.name, _Tended())
+        state = self._tended.get(stored.name, Tended())
         return condition(stored.desired, state.observed, state.last_failure, state.trouble)
 
     def failure(self, name: str) -> tuple[str, list[str]]:
         """Why the last rollout or replica failed, and the last log lines of that replica."""
-        state = self._tended.get(name, _Tended())
+        state = self._tended.get(name, Tended())
         return state.last_failure, state.failed_log
 
     def push_settings(self, name: str) -> None:
@@ -205,7 +179,7 @@ class Reconciler:
             state.trouble = f"This is a defect of Argosy: {problem!r}. The control plane's log has more."
         return _TICK_S
 
-    def _pass(self, name: str, state: _Tended) -> float:
+    def _pass(self, name: str, state: Tended) -> float:
         stored = self._fresh(name, state)
         state.observed = self._target.observe(name)
         unpushed: Error | None = None
@@ -217,23 +191,23 @@ class Reconciler:
                 unpushed = problem
         desired = stored.desired if stored else plan.Desired(name, 0, None, None, deleting=True)
         seen = [self._seen(state, name, replica) for replica in state.observed]
-        self._note_steadiness(state, desired)
+        state.note_steadiness(desired)
         lost = state.lost.get(desired.target or 0, 0)
-        may_start = unpushed is None and time.monotonic() >= state.not_before_s
+        may_start = unpushed is None and state.may_start
         steps = plan.actions(desired, seen, lost, may_start)
         self._do_all(name, state, desired, steps)
         if unpushed is not None:
             raise unpushed
         if steps or any(r.state in ("starting", "draining") for r in state.observed):
             return _CHANGING_TICK_S
-        return _CALM_TICK_S if _calm(state, desired) else _TICK_S
+        return _CALM_TICK_S if state.calm(desired) else _TICK_S
 
-    def _do_all(self, name: str, state: _Tended, desired: plan.Desired, steps: Sequence[plan.Action]) -> None:
+    def _do_all(self, name: str, state: Tended, desired: plan.Desired, steps: Sequence[plan.Action]) -> None:
         started = True
         wanted = {desired.live, desired.target}
         if any(r.state == "gone" and r.failure is not None and r.revision in wanted for r in state.observed):
             # Once for all that ended together; those of a revision that has failed already do not count.
-            self._back_off(state)
+            state.back_off()
         for step in steps:
             if isinstance(step, plan.Start):
                 # What keeps one from starting keeps the next one too.
@@ -241,7 +215,7 @@ class Reconciler:
             else:
                 self._do(name, state, step)
 
-    def _do(self, name: str, state: _Tended, step: plan.Action) -> None:
+    def _do(self, name: str, state: Tended, step: plan.Action) -> None:
         match step:
             case plan.Route(replica):
                 self._reroute(state, {**state.routed, replica: self._address(state, replica)})
@@ -267,7 +241,7 @@ class Reconciler:
             case plan.Removed():
                 self._remove(name, state)
 
-    def _start(self, name: str, state: _Tended, revision: int) -> bool:
+    def _start(self, name: str, state: Tended, revision: int) -> bool:
         """Whether it was started."""
         try:
             replica = self._target.start(self._launch(name, revision))
@@ -286,15 +260,10 @@ class Reconciler:
             self._registry.fail(name, revision, reason)
             state.stale = True
         else:
-            self._back_off(state)
+            state.back_off()
         return False
 
-    def _back_off(self, state: _Tended) -> None:
-        """Later starts wait, in seconds: 0, 1, 3, 7, ... 60."""
-        delay_s = min(_BACKOFF_LONGEST_S, 2.0 ** min(state.crashes, 10) - 1)
-        state.crashes, state.not_before_s = state.crashes + 1, time.monotonic() + delay_s
-
-    def _forget(self, name: str, state: _Tended, replica: str, failure: str | None) -> None:
+    def _forget(self, name: str, state: Tended, replica: str, failure: str | None) -> None:
         gone = next(r for r in state.observed if r.id == replica)
         if replica in state.routed:
             self._reroute(state, {k: v for k, v in state.routed.items() if k != replica})
@@ -305,7 +274,7 @@ class Reconciler:
             log.warning("service %s: replica %s: %s; later ones start in %.0f s", name, replica, failure, delay_s)
         self._target.forget(replica)
 
-    def _remove(self, name: str, state: _Tended) -> None:
+    def _remove(self, name: str, state: Tended) -> None:
         with self._route_guard:
             self._router.apply({service: route for service, route in self._routes().items() if service != name})
             self._tended.pop(name, None)
@@ -318,16 +287,7 @@ class Reconciler:
             self._tended.setdefault(name, state)
             raise
 
-    def _note_steadiness(self, state: _Tended, desired: plan.Desired) -> None:
-        ready = sum(1 for r in state.observed if r.state == "ready" and r.revision == desired.live)
-        if desired.live is None or ready < desired.replicas:
-            state.steady_since_s = None
-        elif state.steady_since_s is None:
-            state.steady_since_s = time.monotonic()
-        elif time.monotonic() - state.steady_since_s > _STEADY_S and state.crashes:
-            state.start_anew()
-
-    def _push(self, state: _Tended, stored: Stored) -> None:
+    def _push(self, state: Tended, stored: Stored) -> None:
         hashes = self._keyring.hashes(stored.name)
         generation = stored.generation
         self._target.apply_settings(stored.name, live_settings(stored.settings, hashes, generation, self._scheme))
@@ -354,7 +314,7 @@ class Reconciler:
         # Those of a rollout that was going on may be routed a little early, which does no harm: they are ready.
         state.routed = {r.id: r.address for r in state.observed if r.state == "ready" and r.revision in wanted}
 
-    def _fresh(self, name: str, state: _Tended) -> Stored | None:
+    def _fresh(self, name: str, state: Tended) -> Stored | None:
         if state.stale:
             state.stale = False
             try:
@@ -363,12 +323,12 @@ class Reconciler:
                 state.stored = None
         return state.stored
 
-    def _seen(self, state: _Tended, name: str, replica: Observed) -> plan.Seen:
+    def _seen(self, state: Tended, name: str, replica: Observed) -> plan.Seen:
         routed = replica.id in state.routed
         waiting = not routed and replica.state == "ready"
         return plan.Seen(replica, routed, self._router.in_use(name, replica.id) if waiting else 0)
 
-    def _reroute(self, state: _Tended, routed: dict[str, str]) -> None:
+    def _reroute(self, state: Tended, routed: dict[str, str]) -> None:
         # Table and apply under one lock: an older table must not overtake a newer one.
         with self._route_guard:
             before, state.routed = state.routed, routed
@@ -388,21 +348,8 @@ class Reconciler:
             routes[name] = ServiceRoute(name, tuple(sorted(state.routed.items())), settings.request_timeout_ms, guard)
         return routes
 
-    def _address(self, state: _Tended, replica: str) -> str:
+    def _address(self, state: Tended, replica: str) -> str:
         return next(r.address for r in state.observed if r.id == replica)
 
-    def _state(self, name: str) -> _Tended:
-        return self._tended.setdefault(name, _Tended())
-
-
-def _calm(state: _Tended, desired: plan.Desired) -> bool:
-    """Nothing is left to do, to confirm or to forgive."""
-    replicas = desired.replicas if desired.live is not None else 0
-    return (
-        desired.live == desired.target
-        and state.stored is not None
-        and state.pushed_generation == state.stored.generation
-        and not state.crashes
-        and len(state.observed) == replicas
-        and all(r.state == "ready" and r.id in state.routed for r in state.observed)
-    )
+    def _state(self, name: str) -> Tended:
+        return self._tended.setdefault(name, Tended())

@@ -139,32 +139,47 @@ class ServiceRegistry:
             connection.execute(services.update().where(services.c.id == stored.id).values(**values))
             return _stored(connection, name)
 
-    def roll_back(self, name: str, to: int | None) -> Stored:
-        """Make an earlier revision the target: `to`, else the one that was live before."""
-        with self._database.write() as connection:
+    def revision_before(self, name: str, to: int | None) -> int:
+        """What a rollback would go to: `to` when it was live once, else the one that was live before this one."""
+        with self._database.read() as connection:
             stored = _stored(connection, name)
             rows = connection.execute(
-                select(revisions).where(revisions.c.service_id == stored.id, revisions.c.live_at.is_not(None))
+                select(revisions.c.number, revisions.c.live_at)
+                .where(revisions.c.service_id == stored.id, revisions.c.live_at.is_not(None))
+                .order_by(revisions.c.live_at, revisions.c.number)
             ).all()
-            earlier = sorted((r for r in rows if r.number != stored.live_revision), key=lambda r: r.live_at)
-            if to is None and not earlier:
-                raise Conflict(
-                    f"Service {name} has no earlier revision that was live, so there is nothing to go back to."
-                )
-            chosen = earlier[-1] if to is None else next((r for r in rows if r.number == to), None)
-            if chosen is None:
-                there = ", ".join(str(r.number) for r in rows) or "none"
-                raise InvalidOption("--to", to, f"choose a revision of {name} that was live before ({there})")
-            if chosen.number == stored.live_revision and stored.target_revision == stored.live_revision:
-                raise Conflict(f"Revision {chosen.number} of service {name} is live already.")
+        earlier = [row.number for row in rows if row.number != stored.live_revision]
+        if to is None and not earlier:
+            raise Conflict(f"Service {name} has no earlier revision that was live, so there is nothing to go back to.")
+        chosen = earlier[-1] if to is None else to
+        if chosen not in (row.number for row in rows):
+            there = ", ".join(str(row.number) for row in sorted(rows)) or "none"
+            raise InvalidOption("--to", to, f"choose a revision of {name} that was live before ({there})")
+        if chosen == stored.live_revision and stored.target_revision == stored.live_revision:
+            raise Conflict(f"Revision {chosen} of service {name} is live already.")
+        return int(chosen)
+
+    def roll_back(self, name: str, to: int) -> Stored:
+        """Make the earlier revision `to` the target. Nothing changes when it is that already."""
+        with self._database.write() as connection:
+            stored = _stored(connection, name)
+            if stored.deleting:
+                raise Conflict(f"Service {name} is being deleted.")
+            if stored.target_revision == to:
+                return stored
+            chosen = _revision(connection, stored.id, to)
             settings = service_settings.with_cold_of(stored.settings, service_settings.read(chosen.settings))
             connection.execute(
                 services.update()
                 .where(services.c.id == stored.id)
-                .values(target_revision=chosen.number, settings=encode(settings), updated_at=utc_now())
+                .values(target_revision=to, settings=encode(settings), updated_at=utc_now())
             )
-            if chosen.number != stored.live_revision:
-                _set_revision(connection, stored.id, chosen.number, state="starting", reason="")
+            if stored.target_revision not in (None, stored.live_revision):
+                _set_revision(
+                    connection, stored.id, stored.target_revision, state="stopped", reason=f"given up for revision {to}"
+                )
+            if to != stored.live_revision:
+                _set_revision(connection, stored.id, to, state="starting", reason="")
             return _stored(connection, name)
 
     def mark_deleting(self, name: str) -> Stored:
@@ -195,6 +210,8 @@ class ServiceRegistry:
         with self._database.write() as connection:
             stored = _stored(connection, name)
             _set_revision(connection, stored.id, number, state="failed", reason=reason)
+            if stored.target_revision != number:
+                return  # Somebody wants another one meanwhile.
             values: dict[str, Any] = {"target_revision": stored.live_revision, "updated_at": utc_now()}
             if stored.live_revision is not None:
                 live = _revision(connection, stored.id, stored.live_revision)

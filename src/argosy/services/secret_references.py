@@ -21,6 +21,10 @@ def look_up(secrets: Mapping[str, str], environ: Mapping[str, str]) -> dict[str,
         else:
             try:
                 values[name] = Path(rest).read_text().rstrip("\n")
-            except (OSError, UnicodeDecodeError) as problem:
+            except OSError as problem:
                 raise InvalidOption(f"secret {name}", reference, f"the file cannot be read ({problem})") from None
+            except UnicodeDecodeError:
+                raise InvalidOption(f"secret {name}", reference, "the file is no UTF-8 text") from None
+        if "\0" in values[name]:
+            raise InvalidOption(f"secret {name}", reference, "the value has a zero byte, which no variable can hold")
     return values

@@ -19,8 +19,10 @@ def after(cursor: str | None, start: K) -> K:
         return start
     try:
         key = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except ValueError:
-        key = None
-    if type(key) is not type(start):
+        # What the database can compare with: no half characters, and numbers of 64 bits.
+        usable = abs(key) < 2**63 if type(key) is int else bool(str(key).encode())
+    except (ValueError, RecursionError):
+        key, usable = None, False
+    if type(key) is not type(start) or not usable:
         raise InvalidOption("cursor", cursor, "use the `next` of the page before")
     return key
