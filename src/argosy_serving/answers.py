@@ -24,6 +24,28 @@ _PLAIN = orjson.OPT_SERIALIZE_NUMPY
 _ANY_KEY = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
+class ResponseHeaders(dict[str, str]):
+    """Checked as they are set, also later: a value from a caller must not become a header of its own."""
+
+    def __setitem__(self, name: str, value: str) -> None:
+        if not _TOKEN.fullmatch(name) or name.lower() in _OURS:
+            raise ValueError(f"{name!r} cannot be a header of a Response.")
+        if not isinstance(value, str) or not _FIELD.fullmatch(value):
+            raise ValueError(f"The value of header {name} has characters that HTTP forbids.")
+        for other in [other for other in self if other.lower() == name.lower()]:
+            del self[other]
+        super().__setitem__(name, value)
+
+    def update(self, *others: Any, **more: str) -> None:
+        for name, value in dict(*others, **more).items():
+            self[name] = value
+
+    def setdefault(self, name: str, default: str = "") -> str:
+        if name not in self:
+            self[name] = default
+        return self[name]
+
+
 class Response:
     """An answer with its own status, headers and bytes, for scripts that want more than a JSON value.
 
@@ -43,14 +65,11 @@ class Response:
             raise ValueError(f"The status of a Response is 200 to 599, not {status!r}.")
         if status in (204, 304) and len(body):
             raise ValueError(f"A Response of status {status} has no body.")
-        for name, value in (headers or {}).items():
-            if not _TOKEN.fullmatch(name) or name.lower() in _OURS:
-                raise ValueError(f"{name!r} cannot be a header of a Response.")
-            if not isinstance(value, str) or not _FIELD.fullmatch(value):
-                raise ValueError(f"The value of header {name} has characters that HTTP forbids.")
         self.body = bytes(body)
         self.status = int(status)
-        self.headers = dict(headers or {})
+        self.headers = ResponseHeaders()
+        for name, value in (headers or {}).items():
+            self.headers[name] = value
 
 
 class NotEncodable(Exception):
