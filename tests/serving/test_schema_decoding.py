@@ -107,7 +107,7 @@ def test_frames() -> None:
     assert refused(FRAME, [{"a": 1, "n": None, "s": ""}])[0] == "/x/0/n"
     assert refused(FRAME, [{"a": "oops", "n": 1, "s": ""}])[0] == "/x/0/a"
     assert refused(FRAME, [{"a": 1, "n": 1, "s": 3}]) == ("/x/0/s", "a string", "the number 3")
-    assert refused(FRAME, {"a": 1})[:2] == ("/x", "an array of row objects")
+    assert refused(FRAME, "a")[:2] == ("/x", "an array of row objects")
     assert refused(FRAME, [[1, 2]])[0] == "/x/0"
     closed = {**FRAME, "swagger": {"items": {"additionalProperties": False}}}
     assert refused(closed, [{"a": 1, "n": 1, "s": "", "more": 1}])[0] == "/x/0/more"

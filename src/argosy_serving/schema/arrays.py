@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from argosy_serving.schema.durations import NANOSECONDS, duration_ns
 from argosy_serving.schema.problems import InvalidInput, describe
 from argosy_serving.schema.standard import split_date_time
 
@@ -22,7 +23,8 @@ NUMERIC = (
     "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64",
 )  # fmt: skip
 DATES = tuple(f"datetime64[{unit}]" for unit in ("D", "s", "ms", "us", "ns"))
-ARRAY_TYPES = (*NUMERIC, *DATES, "str", "object")
+DURATIONS = tuple(f"timedelta64[{unit}]" for unit in ("D", "h", "m", "s", "ms", "us", "ns"))
+ARRAY_TYPES = (*NUMERIC, *DATES, *DURATIONS, "str", "object")
 
 _EXACT_IN_FLOAT = 2**53
 
@@ -34,11 +36,11 @@ def compile_array(dtype: str, shape: Shape, nullable: bool) -> ArrayDecode:
 
     leaf = _leaf_check(np, dtype, nullable)
     fixed = any(size is not None for size in shape)
-    if dtype == "object" or dtype.startswith("datetime64"):
+    if dtype == "object" or dtype.startswith(("datetime64", "timedelta64")):
         return _walked(np, dtype, shape, leaf)
     if dtype == "str":
         return _text(np, shape, leaf)
-    convert = _numeric(np, np.dtype(dtype), nullable)
+    convert = numeric(np, np.dtype(dtype), nullable)
     rank = len(shape)
 
     def decode(value: Any, at: str, careful: bool) -> Any:
@@ -77,7 +79,7 @@ def _empty(np: Any, value: Any, array: Any, shape: Shape) -> Any:
     return array
 
 
-def _numeric(np: Any, dtype: np.dtype[Any], nullable: bool) -> Callable[[Any, Any], Any]:
+def numeric(np: Any, dtype: np.dtype[Any], nullable: bool) -> Callable[[Any, Any], Any]:
     """A function (inferred array, the list it came from) -> array of `dtype`, or None when some leaf does not fit."""
     kind = dtype.kind
     if kind == "f":
@@ -152,6 +154,13 @@ def _walked(np: Any, dtype: str, shape: Shape, leaf: Callable[[Any, str], Any]) 
     return decode
 
 
+def walk(dtype: str, value: Any, at: str, shape: Shape, nullable: bool) -> None:
+    """Raise InvalidInput for the first item of nested lists that does not fit."""
+    import numpy as np  # as above
+
+    _walk(value, at, shape, 0, _leaf_check(np, dtype, nullable), {})
+
+
 def _walk(value: Any, at: str, shape: Shape, axis: int, leaf: Callable[[Any, str], Any], sizes: dict[int, int]) -> None:
     """Raise InvalidInput for the first item that does not fit. `sizes` remembers the first length seen per axis."""
     if axis == len(shape):
@@ -176,6 +185,8 @@ def _leaf_check(np: Any, dtype: str, nullable: bool) -> Callable[[Any, str], Any
         return lambda value, _: value
     if dtype.startswith("datetime64"):
         return _date_leaf(np, dtype, nullable)
+    if dtype.startswith("timedelta64"):
+        return _duration_leaf(np, dtype, nullable)
     if dtype == "str":
         return _typed_leaf("a string", lambda value: isinstance(value, str))
     kind = np.dtype(dtype).kind
@@ -190,7 +201,7 @@ def _leaf_check(np: Any, dtype: str, nullable: bool) -> Callable[[Any, str], Any
     low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
     return _typed_leaf(
         f"a whole number from {low} to {high} ({dtype})",
-        lambda value: _is_number(value) and value == int(value) and low <= value <= high,
+        lambda value: _is_number(value) and low <= value <= high and value == int(value),
     )
 
 
@@ -227,5 +238,20 @@ def _date_leaf(np: Any, dtype: str, nullable: bool) -> Callable[[Any, str], Any]
         if fitted.astype(moment.dtype) != moment:
             raise InvalidInput(at, expected, describe(value))
         return fitted
+
+    return check
+
+
+def _duration_leaf(np: Any, dtype: str, nullable: bool) -> Callable[[Any, str], Any]:
+    unit = np.datetime_data(dtype)[0]
+    size_ns = NANOSECONDS[unit]
+
+    def check(value: Any, at: str) -> Any:
+        if value is None and nullable:
+            return np.timedelta64("NaT")
+        count, rest = divmod(duration_ns(value, at), size_ns)
+        if rest or abs(count) >= 2**63:
+            raise InvalidInput(at, f"a duration that fits {dtype}", describe(value))
+        return np.timedelta64(count, unit)
 
     return check

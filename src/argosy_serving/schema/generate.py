@@ -2,6 +2,7 @@
 
 import base64
 import datetime
+import decimal
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -97,6 +98,8 @@ def _array_entry(array: Any) -> dict[str, Any]:
     first = array[:_EXAMPLE_ROWS] if array.ndim else array
     if dtype.startswith("datetime64"):
         first = np.datetime_as_string(first)
+    if dtype.startswith("timedelta64"):
+        first = first.astype("timedelta64[us]").astype(object)
     entry: dict[str, Any] = {"type": "numpy", "dtype": dtype, "shape": shape, "swagger": array_fragment(dtype, shape)}
     if dtype.startswith("float") and bool(np.isnan(array).any()):
         entry["nullable"] = True
@@ -173,6 +176,10 @@ def _infer(value: Any) -> dict[str, Any]:
         return {"type": "string", "format": "date-time"}
     if isinstance(value, (datetime.date, datetime.time)):
         return {"type": "string", "format": "date" if isinstance(value, datetime.date) else "time"}
+    if isinstance(value, datetime.timedelta):
+        return {"type": "string", "format": "timedelta"}
+    if isinstance(value, decimal.Decimal):
+        return {"type": ["string", "number"], "format": "decimal"}
     if isinstance(value, (list, tuple)):
         kinds = [_infer(item) for item in value]
         same = bool(kinds) and all(kind == kinds[0] for kind in kinds)
@@ -190,6 +197,8 @@ def _plain(value: Any) -> Any:
             return base64.b64encode(item).decode()
         if hasattr(item, "tolist"):
             return item.tolist()
+        if isinstance(item, (datetime.timedelta, decimal.Decimal)):
+            return str(item)
         raise TypeError(f"{type(item).__name__} has no JSON form")
 
     try:

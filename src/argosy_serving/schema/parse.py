@@ -5,7 +5,7 @@ The file: `{"input": {name: entry}, "output": {name: entry}}`. An entry has `typ
 
 - numpy: `dtype`, `shape` (null for a free axis; the first is the batch), `nullable` (null becomes NaN; default false);
 - pandas: `columns`, an array of `{"name", "dtype"}` with optional `nullable`, `categories`, `timezone`. An array, so
-  that no tool that sorts keys can change the order of the columns.
+  that no tool that sorts keys can change the order of the columns. `extra_columns`: `ignore` (default) or `refuse`.
 
 What is left out is taken from `swagger`, which is how a file of 2017 is read: its pickled part (`internal`) is never
 looked at. Reading needs neither numpy nor pandas; `prepare` does.
@@ -18,10 +18,12 @@ from typing import Any
 import orjson
 
 from argosy_serving.schema.arrays import ARRAY_TYPES, compile_array
-from argosy_serving.schema.frames import COLUMN_TYPES, EXTENSION_TYPES, Column, compile_frame
+from argosy_serving.schema.frames import COLUMN_TYPES, EXTENSION_TYPES, Column, Frames
 from argosy_serving.schema.problems import InvalidInput, InvalidSchemaFile, describe, step
+from argosy_serving.schema.records import Records
 from argosy_serving.schema.standard import compile_standard
 from argosy_serving.schema.swagger import array_fragment, array_of, column_of, frame_fragment, made_up
+from argosy_serving.schema.typed import TypedDecode, compile_typed
 
 TYPES = ("standard", "numpy", "spark", "pandas")  # the order is that of the numbers in a file of 2017
 ANYTHING: dict[str, Any] = {}
@@ -31,7 +33,11 @@ Decoder = Callable[[Any, str, bool], Any]
 
 @dataclass(frozen=True)
 class Field:
-    """One input or output. `swagger` is its JSON Schema without the example; `make` compiles its decoder."""
+    """One input or output. `swagger` is its JSON Schema without the example; `make` compiles its decoder.
+
+    Arrays have `shape` and `dtype` (one of ARRAY_TYPES, or '' when `columns` are the fields of a structured type),
+    frames `columns`. `make_typed` compiles the decoder of values that have a type already.
+    """
 
     name: str
     type: str
@@ -39,6 +45,26 @@ class Field:
     example: Any
     has_example: bool
     make: Callable[[], Decoder]
+    make_typed: "Callable[[], Callable[[Any, str], Any]] | None" = None
+    dtype: str = ""
+    shape: "tuple[int | None, ...]" = ()
+    columns: "tuple[Column, ...]" = ()
+
+    @property
+    def is_bytes(self) -> bool:
+        return self.type == "standard" and self.swagger.get("format") in ("byte", "binary")
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What `type` makes of an entry; the fields are those of Field."""
+
+    swagger: Mapping[str, Any]
+    make: Callable[[], Decoder]
+    make_typed: "Callable[[], TypedDecode] | None" = None
+    dtype: str = ""
+    shape: "tuple[int | None, ...]" = ()
+    columns: "tuple[Column, ...]" = ()
 
 
 @dataclass
@@ -48,6 +74,12 @@ class Schema:
     inputs: dict[str, Field]
     outputs: dict[str, Field]
     _decoders: list[tuple[str, str, Decoder]] = field(default_factory=list)
+    _typed: dict[str, Callable[[Any, str], Any]] = field(default_factory=dict)
+
+    @property
+    def only_input(self) -> "Field | None":
+        """The input when there is exactly one: then a body in another format than JSON is that input."""
+        return next(iter(self.inputs.values())) if len(self.inputs) == 1 else None
 
     @property
     def types(self) -> set[str]:
@@ -60,7 +92,7 @@ class Schema:
     def decode_body(self, body: bytes) -> dict[str, Any]:
         """The arguments of `run` from a JSON body. Raises InvalidInput, and nothing else, for a bad one."""
         if not body:
-            raise InvalidInput("", self._expected(), "an empty body")
+            raise InvalidInput("", self.expected(), "an empty body")
         try:
             document = orjson.loads(body)
         except orjson.JSONDecodeError as problem:
@@ -72,7 +104,7 @@ class Schema:
         if len(self._decoders) != len(self.inputs):
             self.prepare()
         if type(document) is not dict:
-            raise InvalidInput("", self._expected(), describe(document))
+            raise InvalidInput("", self.expected(), describe(document))
         try:
             arguments = {name: decode(document[name], at, careful) for name, at, decode in self._decoders}
         except KeyError:
@@ -82,10 +114,34 @@ class Schema:
             raise
         if len(document) > len(arguments):
             extra = next(name for name in document if name not in arguments)
-            raise InvalidInput(step("", extra), self._expected(), "an unknown input")
+            raise InvalidInput(step("", extra), self.expected(), "an unknown input")
         return arguments
 
-    def _expected(self) -> str:
+    def decode_mixed(self, ready: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of `run`, of which `ready` are decoded already and the others are JSON values."""
+        if len(self._decoders) != len(self.inputs):
+            self.prepare()
+        arguments = {}
+        for name, at, decode in self._decoders:
+            if name not in ready and name not in document:
+                raise InvalidInput(at, "this input", "nothing")
+            arguments[name] = ready[name] if name in ready else decode(document[name], at, True)
+        for name in (*ready, *document):
+            if name not in arguments:
+                raise InvalidInput(step("", name), self.expected(), "an unknown input")
+        return arguments
+
+    def decode_typed(self, name: str, value: Any, at: str) -> Any:
+        """An input from an array, or from a frame's columns by name (arrays or lists of JSON cells)."""
+        decode = self._typed.get(name)
+        if decode is None:
+            make = self.inputs[name].make_typed
+            assert make is not None, "only arrays and frames have types of their own"
+            decode = self._typed[name] = make()
+        return decode(value, at)
+
+    def expected(self) -> str:
+        """What a body must hold, in words."""
         return f"a JSON object with {', '.join(self.inputs)}" if self.inputs else "an empty JSON object"
 
 
@@ -124,22 +180,26 @@ def _field(name: str, entry: Any, at: str) -> Field:
     if not isinstance(fragment, Mapping):
         raise InvalidSchemaFile(step(at, "swagger"), f"a JSON Schema object is needed, not {describe(fragment)}")
     if kind == "numpy":
-        fragment, make = _numpy(entry, fragment, at)
+        layout = _numpy(entry, fragment, at)
     elif kind == "pandas":
-        fragment, make = _pandas(entry, fragment, at, legacy)
+        layout = _pandas(entry, fragment, at, legacy)
     else:
         check = compile_standard(fragment, step(at, "swagger"), legacy)
-        make = _always(lambda value, where, _: check(value, where))
+        layout = _Layout(fragment, _always(lambda value, where, _: check(value, where)))
+    fragment = layout.swagger
     example = entry.get("example", fragment.get("example"))
     bare = {key: value for key, value in fragment.items() if key != "example"}
-    return Field(name, kind, bare, example, "example" in entry or "example" in fragment, make)
+    return Field(
+        name, kind, bare, example, "example" in entry or "example" in fragment, layout.make, layout.make_typed,
+        layout.dtype, layout.shape, layout.columns,
+    )  # fmt: skip
 
 
 def _always(decoder: Decoder) -> Callable[[], Decoder]:
     return lambda: decoder
 
 
-def _numpy(entry: Mapping[str, Any], fragment: Mapping[str, Any], at: str) -> "tuple[Mapping[str, Any], Any]":
+def _numpy(entry: Mapping[str, Any], fragment: Mapping[str, Any], at: str) -> _Layout:
     dtype, shape = entry.get("dtype"), entry.get("shape")
     if dtype is None or shape is None:
         found_dtype, rank = array_of(fragment, step(at, "swagger"))
@@ -149,12 +209,26 @@ def _numpy(entry: Mapping[str, Any], fragment: Mapping[str, Any], at: str) -> "t
         raise InvalidSchemaFile(step(at, "shape"), "an array of sizes and nulls is needed, such as [null, 4]")
     if isinstance(dtype, list):
         columns = _columns([{"name": n, "dtype": d} for n, d in _pairs(dtype, at)], {}, at, legacy=False)
-        return fragment or frame_fragment(columns), lambda: _records(columns)
+        if len(shape) != 1:
+            raise InvalidSchemaFile(step(at, "shape"), "a structured type has one axis: [null]")
+        return _Layout(
+            fragment or frame_fragment(columns),
+            lambda: Records(columns, shape[0]).decode,
+            lambda: Records(columns, shape[0]).from_array,
+            shape=tuple(shape),
+            columns=tuple(columns),
+        )
     if dtype not in ARRAY_TYPES:
         known = ", ".join(ARRAY_TYPES)
         raise InvalidSchemaFile(step(at, "dtype"), f"{dtype!r} cannot be sent as JSON; known: {known}")
     nullable = bool(entry.get("nullable", False))
-    return fragment or array_fragment(dtype, shape), lambda: compile_array(dtype, shape, nullable)
+    return _Layout(
+        fragment or array_fragment(dtype, shape),
+        lambda: compile_array(dtype, shape, nullable),
+        lambda: compile_typed(dtype, shape, nullable),
+        dtype,
+        tuple(shape),
+    )
 
 
 def _is_size(size: Any) -> bool:
@@ -167,37 +241,9 @@ def _pairs(dtype: list[Any], at: str) -> list[Any]:
     return dtype
 
 
-def _records(columns: "list[Column]") -> Decoder:
-    """A one-dimensional structured array, sent as an array of objects like the rows of a frame."""
-    import numpy as np  # here, because only the model's own environment has it
-
-    decoders = [compile_array(column.dtype, [None], nullable=False) for column in columns]
-    dtype = np.dtype([(str(column.name), "O" if column.dtype == "str" else column.dtype) for column in columns])
-
-    def decode(value: Any, at: str, careful: bool) -> Any:
-        if type(value) is not list:
-            raise InvalidInput(at, "an array of row objects", describe(value))
-        made = np.empty(len(value), dtype)
-        for row, item in enumerate(value):
-            if type(item) is not dict:
-                raise InvalidInput(f"{at}/{row}", "an object", describe(item))
-            for column, one in zip(columns, decoders, strict=True):
-                name = str(column.name)
-                if name not in item:
-                    raise InvalidInput(step(f"{at}/{row}", name), "this field", "nothing")
-                try:
-                    made[name][row] = one([item[name]], "", careful)[0]
-                except InvalidInput as problem:
-                    where = step(f"{at}/{row}", name)
-                    raise InvalidInput(where, problem.expected, problem.received) from None
-        return made
-
-    return decode
-
-
 def _pandas(
     entry: Mapping[str, Any], fragment: Mapping[str, Any], at: str, legacy: bool
-) -> "tuple[Mapping[str, Any], Any]":
+) -> _Layout:
     items = fragment.get("items", {})
     properties = items.get("properties", {}) if isinstance(items, Mapping) else {}
     if not isinstance(properties, Mapping):
@@ -209,7 +255,25 @@ def _pandas(
         raise InvalidSchemaFile(step(at, "columns"), 'an array such as [{"name": "age", "dtype": "float64"}] is needed')
     columns = _columns(given, properties, at, legacy)
     closed = isinstance(items, Mapping) and items.get("additionalProperties") is False
-    return fragment or frame_fragment(columns), lambda: compile_frame(columns, closed)
+    if (policy := entry.get("extra_columns")) is not None:
+        if policy not in ("ignore", "refuse"):
+            raise InvalidSchemaFile(step(at, "extra_columns"), f"ignore or refuse is needed, not {describe(policy)}")
+        closed = policy == "refuse"
+    return _Layout(
+        _closed(fragment or frame_fragment(columns), closed),
+        lambda: Frames(columns, closed).decode,
+        lambda: Frames(columns, closed).from_columns,
+        columns=tuple(columns),
+    )
+
+
+def _closed(fragment: Mapping[str, Any], closed: bool) -> Mapping[str, Any]:
+    """The fragment of a frame, saying of further columns what its decoder does."""
+    items = fragment.get("items")
+    if not isinstance(items, Mapping) or (items.get("additionalProperties") is False) == closed:
+        return fragment
+    kept = {key: value for key, value in items.items() if key != "additionalProperties"}
+    return {**fragment, "items": kept | {"additionalProperties": False} if closed else kept}
 
 
 def _columns(given: list[Any], properties: Mapping[str, Any], at: str, legacy: bool) -> "list[Column]":

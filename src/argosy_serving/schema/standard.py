@@ -1,17 +1,19 @@
 """Inputs of type `standard`: a subset of JSON Schema, compiled to functions that check and convert.
 
-A string of format `byte` or `binary` is base64 and becomes `bytes`; `date`, `date-time` and `time` become those of
-`datetime`; everything else stays what JSON made of it. Keywords that would have to be obeyed but are not known are
+A string of format `byte` or `binary` is base64 and becomes `bytes`; `date`, `date-time`, `time` and `duration` (also
+`timedelta`) become those of `datetime`, `decimal` (a string or a number) a `Decimal`; everything else stays what JSON made of it. Keywords that would have to be obeyed but are not known are
 refused when the file is read, so nothing is silently left unchecked.
 """
 
 import base64
 import binascii
 import datetime
+import decimal
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from argosy_serving.schema.durations import parse_duration
 from argosy_serving.schema.problems import InvalidInput, InvalidSchemaFile, describe, step
 
 Decode = Callable[[Any, str], Any]
@@ -41,6 +43,7 @@ _ZONE = r"\s?(Z|z|[+-]\d{2}:?\d{2})?"
 _DATE_TIME_FORM = re.compile(rf"{_DATE}[Tt ]{_TIME}{_ZONE}", re.ASCII)
 _TIME_FORM = re.compile(rf"{_TIME}{_ZONE}", re.ASCII)
 _DATE_FORM = re.compile(_DATE, re.ASCII)
+_DECIMAL_FORM = re.compile(r"[+-]?(\d{1,1000}([.]\d{0,1000})?|[.]\d{1,1000})([eE][+-]?\d{1,4})?", re.ASCII)
 
 
 def kind_of(value: Any) -> str:
@@ -263,10 +266,12 @@ def _one_of(allowed: list[Any]) -> Decode:
 
 def _format_step(fragment: Mapping[str, Any], pointer: str) -> "Decode | None":
     kinds = fragment.get("type", "string")
+    if fragment.get("format") == "decimal":
+        return lambda value, at: value if value is None else parse_decimal(value, at)
     if kinds != "string" and not (isinstance(kinds, list) and "string" in kinds):
         return None
     parse = {"byte": parse_bytes, "binary": parse_bytes, "date": parse_date, "date-time": parse_date_time,
-             "time": parse_time}.get(fragment.get("format", ""))  # fmt: skip
+             "time": parse_time, "duration": parse_duration, "timedelta": parse_duration}.get(fragment.get("format", ""))  # fmt: skip
     if parse is None:
         return None
     return lambda value, at: parse(value, at) if isinstance(value, str) else value
@@ -277,6 +282,13 @@ def parse_bytes(text: str, at: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise InvalidInput(at, "bytes in base64", describe(text)) from None
+
+
+def parse_decimal(value: Any, at: str) -> decimal.Decimal:
+    """Of a number its shortest form, which is what was sent unless it had more than 15 digits; send those as text."""
+    if kind_of(value) in ("integer", "number") or (isinstance(value, str) and _DECIMAL_FORM.fullmatch(value)):
+        return decimal.Decimal(str(value))
+    raise InvalidInput(at, "a decimal number such as '12.50'", describe(value))
 
 
 def parse_date(text: str, at: str) -> datetime.date:

@@ -112,6 +112,6 @@ def made_up(fragment: Any) -> Any:
 def _text(form: str, length: int) -> str:
     known = {
         "byte": "", "binary": "", "date": "2024-01-01", "date-time": "2024-01-01T00:00:00Z", "time": "00:00:00",
-        "timedelta": "1 days",
+        "timedelta": "1 days", "duration": "1 days", "decimal": "1.5",
     }  # fmt: skip
     return known.get(form, "text" if length <= 4 else "x" * length)

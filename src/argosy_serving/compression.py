@@ -1,0 +1,91 @@
+"""Compressed request bodies: gzip always, zstd where the model's environment has it. Never more than a limit comes out."""
+
+import importlib
+import io
+import sys
+import zlib
+from typing import Any
+
+from argosy_serving.refusals import BadInput, TooLarge, WrongType
+
+_CHUNK_BYTES = 65_536
+_MOST_MEMBERS = 4096
+_ZSTD_WINDOW_LOG = 23  # 8 MB, the most a Content-Encoding may ask for (RFC 9659)
+
+
+def check_encoding(encoding: bytes) -> str:
+    """The name of an encoding that can be undone here: gzip or zstd. Raises WrongType."""
+    name = encoding.strip().lower().decode("latin-1")
+    if name in ("gzip", "x-gzip"):
+        return "gzip"
+    if name == "zstd":
+        if _zstd() is None:
+            raise WrongType("content-encoding zstd", "The model's environment has no zstandard; send gzip, or add it.")
+        return name
+    raise WrongType(f"content-encoding {name}", "Send the body as it is, or compressed with gzip.")
+
+
+def decompress(body: bytes, encoding: str, limit_bytes: int) -> bytes:
+    """The body as it was. Raises BadInput when it is damaged, TooLarge beyond `limit_bytes`."""
+    return _gunzip(body, limit_bytes) if encoding == "gzip" else _unzstd(body, limit_bytes)
+
+
+def _gunzip(body: bytes, limit_bytes: int) -> bytes:
+    """Fed in chunks: what zlib leaves over is copied, and a body of many small members must not be copied for each."""
+    out = bytearray()
+    members, place, rest = 0, 0, b""
+    inflater: Any = None
+    while True:
+        if not rest:
+            rest, place = body[place : place + _CHUNK_BYTES], place + _CHUNK_BYTES
+        if not rest:
+            break
+        if inflater is None:
+            members += 1
+            if members > _MOST_MEMBERS:
+                raise _damaged("gzip", f"more than {_MOST_MEMBERS} members")
+            inflater = zlib.decompressobj(wbits=31)
+        try:
+            out += inflater.decompress(rest, limit_bytes - len(out) + 1)
+        except zlib.error as problem:
+            raise _damaged("gzip", str(problem)) from None
+        if len(out) > limit_bytes:
+            raise TooLarge(limit_bytes)
+        rest = inflater.unconsumed_tail
+        if inflater.eof:
+            rest, inflater = inflater.unused_data, None
+    if inflater is not None or not members:
+        raise _damaged("gzip", "it ends too early")
+    return bytes(out)
+
+
+def _unzstd(body: bytes, limit_bytes: int) -> bytes:
+    module = _zstd()
+    assert module is not None, "asked before the body was read"
+    try:
+        if hasattr(module, "ZstdFile"):  # the standard library's, since Python 3.14
+            options = {module.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
+            with module.ZstdFile(io.BytesIO(body), options=options) as reader:
+                out: bytes = reader.read(limit_bytes + 1)
+        else:
+            inflater = module.ZstdDecompressor(max_window_size=1 << _ZSTD_WINDOW_LOG)
+            out = inflater.stream_reader(body, read_across_frames=True).read(limit_bytes + 1)
+    except (module.ZstdError, EOFError) as problem:
+        raise _damaged("zstd", str(problem)) from None
+    if len(out) > limit_bytes:
+        raise TooLarge(limit_bytes)
+    return out
+
+
+def _zstd() -> Any:
+    """The module that knows zstd, or None. Imported with the first body that needs it."""
+    name = "compression.zstd" if sys.version_info >= (3, 14) else "zstandard"
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+def _damaged(encoding: str, why: str) -> BadInput:
+    details = {"pointer": "", "expected": f"a body in {encoding}", "received": f"something else: {why}"}
+    return BadInput(f"The request body cannot be decompressed as {encoding}: {why}.", details)
