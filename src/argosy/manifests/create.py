@@ -9,6 +9,7 @@ from argosy.manifests.conda import parse_conda
 from argosy.manifests.dependencies import Dependencies, combine
 from argosy.manifests.infer import Inferred, as_dependencies, infer
 from argosy.manifests.lock import resolve
+from argosy.manifests.no_script import SCRIPT, generate, without_generated
 from argosy.manifests.registry import ManifestRegistry
 from argosy.manifests.requirements import parse_requirements
 from argosy.manifests.runtime import choose_python, parse_runtime
@@ -57,7 +58,7 @@ class ManifestBuilder:
     def create(self, request: Mapping[str, Any], say: Say) -> Manifest:
         """A new version, or the latest when it would be the same. Raises the UserError that names what is wrong."""
         origin = self._origin(request)
-        parts = self._parts(_laid_over(origin, request), say)
+        parts = self._parts(_laid_over(self._ungenerated(origin), request), say)
         wishes, inferred = self._dependencies(parts, say)
         lock = self._lock(parts, wishes, inferred, origin, say)
         given = parts.request
@@ -86,8 +87,18 @@ class ManifestBuilder:
             return None
         return self._manifests.get(Reference.parse("manifest", request["from"])).recipe
 
+    def _ungenerated(self, origin: Recipe | None) -> Recipe | None:
+        if origin is None:
+            return None
+        models = [self._models.get(Reference.parse("model", pin.reference)) for pin in origin.models]
+        return without_generated(origin, models, self._content)
+
     def _parts(self, request: Mapping[str, Any], say: Say) -> _Parts:
         models = [self._models.get(Reference.parse("model", text)) for text in request.get("models") or []]
+        notes: list[str] = []
+        has_sample = True
+        if not request.get("script"):
+            request, notes, has_sample = self._without_script(request, models)
         files = [FileEntry(**entry) for entry in request.get("files") or []]
         script = request.get("script") or ""
         self._check_files(script, files, models)
@@ -98,10 +109,10 @@ class ManifestBuilder:
         _check_serving(request.get("serving") or {})
         check_variables("environment", request.get("environment") or {})
         check_references(request.get("secrets") or {})
-        samples, notes = request.get("samples"), []
+        samples = request.get("samples")
         if samples:
             samples = check_samples(samples, "samples", parsed)
-        elif parsed is not None:
+        elif parsed is not None and has_sample:
             samples = inferred_samples(parsed)
             notes.append("The sample request was made from the schema; give your own with --sample.")
         else:
@@ -111,9 +122,19 @@ class ManifestBuilder:
             say(note)
         return _Parts(request["name"], models, script, files, facts, schema, parsed, samples, request, notes)
 
+    def _without_script(
+        self, request: Mapping[str, Any], models: Sequence[Model]
+    ) -> tuple[dict[str, Any], list[str], bool]:
+        """The request with a generated script and what comes with it, notes, and whether a sample can be made."""
+        made = generate(models, request.get("schema"), self._content)
+        blob = self._blobs.put([made.script.encode()])
+        entry = {"path": SCRIPT, "sha256": blob.sha256, "size_bytes": blob.size_bytes}
+        whole = {**request, "script": SCRIPT, "schema": made.schema, "files": [*(request.get("files") or []), entry]}
+        if request.get("conda") is None and request.get("requirements") is None:
+            whole |= made.dependencies
+        return whole, made.notes, made.has_sample
+
     def _check_files(self, script: str, files: Sequence[FileEntry], models: Sequence[Model]) -> None:
-        if not script:
-            raise InvalidOption("-f/--script", None, "a manifest needs a scoring script with a run() function")
         check_paths([entry.path for entry in files])
         if script not in {entry.path for entry in files}:
             raise InvalidFile(script, "the scoring script is not among the files of the manifest.")
@@ -166,7 +187,9 @@ class ManifestBuilder:
         )
 
     def _read(self, script: str, files: Sequence[FileEntry]) -> bytes:
-        entry = next(entry for entry in files if entry.path == script)
+        return self._content(next(entry for entry in files if entry.path == script))
+
+    def _content(self, entry: FileEntry) -> bytes:
         with self._blobs.open(entry.sha256) as content:
             return content.read()
 

@@ -7,10 +7,13 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, cast
 
 from argosy.models.archives import zip_directory_bytes
+from argosy.models.boosters import lightgbm_inputs, xgboost_inputs
+from argosy.models.inputs import Inputs, usable
+from argosy.models.onnx_graph import graph_inputs
 from argosy.models.pickles import Budget, scan
 from argosy.models.references import findings, is_version, pinned
 from argosy.records import Inspection
@@ -48,6 +51,11 @@ def of_framework(kind: str, distribution: str, version: str | None = None, *note
     return Inspection(kind, distribution, known, pinned([], distribution, known), list(notes))
 
 
+def _scriptless(artifact: Artifact, found: Inspection, inputs: Inputs | None) -> Inspection:
+    """`found` of a format whose scoring script can be generated."""
+    return replace(found, template=found.format, artifact=artifact.path, inputs=usable(inputs))
+
+
 def xgboost(artifact: Artifact) -> Inspection | None:
     head, edges = artifact.head, artifact.head + artifact.tail
     if head.startswith(b"binf"):
@@ -56,16 +64,21 @@ def xgboost(artifact: Artifact) -> Inspection | None:
         return None
     if b"gradient_booster" not in edges and b"learner" not in edges:
         return None
+    version = None
     if found := _XGBOOST_JSON.search(edges):
-        return of_framework("xgboost", "xgboost", b".".join(found.groups()).decode())
-    if found := _XGBOOST_UBJ.search(edges):
-        return of_framework("xgboost", "xgboost", ".".join(str(part[0]) for part in found.groups()))
-    return of_framework("xgboost", "xgboost")
+        version = b".".join(found.groups()).decode()
+    elif found := _XGBOOST_UBJ.search(edges):
+        version = ".".join(str(part[0]) for part in found.groups())
+    inputs = xgboost_inputs(head, artifact.tail)
+    return _scriptless(artifact, of_framework("xgboost", "xgboost", version), inputs)
 
 
 def lightgbm(artifact: Artifact) -> Inspection | None:
     # `version=v4` there is the version of the text format, not of the package.
-    return of_framework("lightgbm", "lightgbm") if re.match(rb"tree\r?\nversion=v\d", artifact.head) else None
+    if not re.match(rb"tree\r?\nversion=v\d", artifact.head):
+        return None
+    inputs = lightgbm_inputs(artifact.head, artifact.tail)
+    return _scriptless(artifact, of_framework("lightgbm", "lightgbm"), inputs)
 
 
 def catboost(artifact: Artifact) -> Inspection | None:
@@ -100,7 +113,8 @@ def onnx(artifact: Artifact) -> Inspection | None:
     fields = dict(_protobuf(artifact))
     if not 0 < fields.get(1, 0) < 100 or 7 not in fields:
         return None
-    return of_framework("onnx", "onnxruntime")
+    inputs = graph_inputs(artifact.stream, artifact.size_bytes, artifact.budget)
+    return _scriptless(artifact, of_framework("onnx", "onnxruntime"), inputs)
 
 
 def safetensors(artifact: Artifact) -> Inspection | None:

@@ -7,11 +7,14 @@ are read are bounded, however large the files.
 import io
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from argosy.models.decompress import Damaged, Decompressed, compression
+from argosy.models.estimators import estimator_inputs, is_estimator
 from argosy.models.formats import FORMATS, Artifact
+from argosy.models.inputs import usable
 from argosy.models.mlflow import mlflow_folder
 from argosy.models.pickles import Budget, Lost, Scan, scan
 from argosy.models.references import distributions, findings, framework, pinned
@@ -41,13 +44,7 @@ def inspect(
     if len(parts) < len(files):
         notes.append(f"only {len(parts)} of {len(files)} files were inspected")
     whole = _folder(files) or _combined([part for _, part in parts])
-    return Inspection(
-        whole.format,
-        whole.framework,
-        whole.framework_version,
-        whole.requirements,
-        [*whole.findings, *notes][:_FINDINGS],
-    )
+    return replace(whole, findings=[*whole.findings, *notes][:_FINDINGS])
 
 
 def _folder(files: Sequence[tuple[str, Path]]) -> Inspection | None:
@@ -63,8 +60,15 @@ def _combined(parts: Sequence[Inspection]) -> Inspection:
     if not telling:
         return Inspection()
     first = telling[0]
-    return Inspection(
-        first.format, first.framework, first.framework_version, _united(r for part in parts for r in part.requirements)
+    united = _united(r for part in parts for r in part.requirements)
+    scriptless = [part for part in parts if part.template]
+    # Of several artefacts nobody but a script can say which is asked, and in what order.
+    one = scriptless[0] if len(scriptless) == 1 else Inspection()
+    return replace(
+        Inspection(first.format, first.framework, first.framework_version, united),
+        template=one.template,
+        artifact=one.artifact,
+        inputs=one.inputs,
     )
 
 
@@ -111,10 +115,10 @@ def _pickle(artifact: Artifact) -> Inspection:
     found = scan(stream, artifact.budget, can_skip=not kind)
     if not modern and (found.problem or not found.names):
         return Inspection(findings=["is named like a pickle, but is none"])
-    return _of_pickle(found, kind is not None)
+    return _of_pickle(artifact.path, found, kind is not None)
 
 
-def _of_pickle(found: Scan, compressed: bool) -> Inspection:
+def _of_pickle(path: str, found: Scan, compressed: bool) -> Inspection:
     needed = set(distributions(found.names))
     if compressed:
         needed.add("joblib")
@@ -128,4 +132,8 @@ def _of_pickle(found: Scan, compressed: bool) -> Inspection:
     notes = findings(found.names)
     if found.problem:
         notes.append(f"could not be read to its end: {found.problem}; it may refer to more")
-    return Inspection("joblib" if found.joblib or compressed else "pickle", distribution, version, requirements, notes)
+    kind = "joblib" if found.joblib or compressed else "pickle"
+    told = Inspection(kind, distribution, version, requirements, notes)
+    if found.problem or not is_estimator(found.root):
+        return told
+    return replace(told, template="estimator", artifact=path, inputs=usable(estimator_inputs(found.root)))

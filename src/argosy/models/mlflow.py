@@ -7,6 +7,8 @@ from typing import Any
 import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 
+from argosy.models.inputs import usable
+from argosy.models.mlflow_signature import signature_inputs
 from argosy.models.references import is_version, pinned
 from argosy.records import Inspection
 
@@ -47,7 +49,16 @@ def mlflow_folder(files: Mapping[str, Path]) -> Inspection | None:
     requirements = _requirements(_text(listed)) if listed else ["mlflow"]
     if distribution and not any(requirement.split("==")[0] == distribution for requirement in requirements):
         requirements = pinned(requirements, distribution, version)
-    return Inspection("mlflow", distribution, version, requirements)
+    example = files.get(f"{folder}input_example.json")
+    return Inspection(
+        "mlflow",
+        distribution,
+        version,
+        requirements,
+        template="mlflow" if isinstance(flavors.get("python_function"), dict) else None,
+        artifact=folder.rstrip("/"),
+        inputs=usable(signature_inputs(content.get("signature"), _text(example) if example else None)),
+    )
 
 
 def _framework(flavors: Mapping[Any, Any]) -> tuple[str | None, str | None]:

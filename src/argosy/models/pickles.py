@@ -1,8 +1,9 @@
 """Reads pickle opcodes without ever loading them: which names a pickle refers to, and what its strings tell.
 
-A symbolic machine follows the opcodes of the `pickletools` table with names, strings, integers and tuples as values
-and everything else as unknown. That is enough to resolve STACK_GLOBAL through the memo and to step over the raw array
-bytes that joblib writes between opcodes. Work is bounded by a Budget; large strings and arrays are skipped, not read.
+A symbolic machine follows the opcodes of the `pickletools` table with names, strings, integers, tuples, lists and dicts
+as values and everything else as unknown. That is enough to resolve STACK_GLOBAL through the memo, to step over the raw
+array bytes that joblib writes between opcodes, and to find what an estimator says of the features it was trained with.
+Work is bounded by a Budget; large strings and arrays are skipped, not read, and large containers are not kept.
 """
 
 import io
@@ -20,6 +21,8 @@ _SKIP_BLOCK_BYTES = 1 << 20
 # Module names, attribute names and versions are shorter; longer text is of no interest.
 _TEXT_BYTES = 512
 _KEPT_ENTRIES = 64
+_KEPT_PAIRS = 256
+_KEPT_ITEMS = 512
 _NESTED = 20
 _GLOBALS = 2000
 _ARRAY = "joblib.numpy_pickle.NumpyArrayWrapper"
@@ -49,15 +52,29 @@ class Budget:
 
 @dataclass
 class Scan:
-    """What was found. `names` are dotted, in the order of the file; `problem` is why the scan ended early."""
+    """What was found. `names` are dotted, in the order of the file; `problem` is why the scan ended early.
+
+    `root` is the value that loading would return: a Call for an object, None when it is not known.
+    """
 
     names: list[str] = field(default_factory=list)
     sklearn_version: str | None = None
     problem: str | None = None
+    root: Any = None
 
     @property
     def joblib(self) -> bool:
         return any(name.startswith("joblib.numpy_pickle.") for name in self.names)
+
+
+def kept_list(value: Any) -> list[Any] | None:
+    """The items of a list, or of a numpy array of objects, None when it is neither or too long to have been kept."""
+    if isinstance(value, Call):
+        value = value.array if value.array is not None else value
+        # numpy's arrays: _reconstruct(...), then the state (version, shape, dtype, is_fortran, items).
+        state = value.state if isinstance(value, Call) else None
+        value = state[4] if isinstance(state, tuple) and len(state) == 5 else None
+    return value if isinstance(value, list) and len(value) <= _KEPT_ITEMS else None
 
 
 def scan(stream: BinaryIO, budget: Budget, can_skip: bool = False) -> Scan:
@@ -69,7 +86,8 @@ def scan(stream: BinaryIO, budget: Budget, can_skip: bool = False) -> Scan:
     source = _Source(stream, budget, can_skip)
     try:
         for _ in range(_NESTED):
-            _Machine(source, found).run()
+            value = _Machine(source, found).run()
+            found.root = found.root or value
             if source.peek() != b"\x80":
                 break
     except (Lost, Damaged) as problem:
@@ -131,16 +149,22 @@ class _Unknown:
 
 
 @dataclass
-class _Call:
-    """An object that loading would make: a callable's dotted name, its arguments, the state given to it."""
+class Call:
+    """An object that loading would make: a callable's dotted name, its arguments, the state given to it.
+
+    `array` is what joblib wrote behind an array of objects: the Call that makes the array.
+    """
 
     name: str
     arguments: Any
     state: Any = None
+    array: Any = None
 
 
 @dataclass(frozen=True)
-class _Name:
+class Name:
+    """A module's member, such as a class."""
+
     dotted: str
 
 
@@ -156,8 +180,8 @@ class _Machine:
         self._memo: dict[int, Any] = {}
         self._last_text: str | None = None
 
-    def run(self) -> None:
-        """Until STOP."""
+    def run(self) -> Any:
+        """Until STOP; what loading would return, as far as it is known."""
         source, budget = self._source, self._source.budget
         count = 0
         while True:
@@ -170,7 +194,7 @@ class _Machine:
                 raise Lost(f"it has the unknown opcode {code:#04x}")
             argument = self._argument(opcode.arg)
             if opcode.name == "STOP":
-                return
+                return self._stack[-1] if self._stack else None
             if step := _STEPS.get(opcode.name):
                 step(self, argument)
             else:
@@ -234,7 +258,7 @@ class _Machine:
         dotted = f"{module}.{name}" if known else "<computed>"
         if dotted not in self._found.names and len(self._found.names) < _GLOBALS:
             self._found.names.append(dotted)
-        self._stack.append(_Name(dotted))
+        self._stack.append(Name(dotted))
 
     def stack_name(self, _argument: Any) -> None:
         name, module = self._stack.pop(), self._stack.pop()
@@ -250,7 +274,7 @@ class _Machine:
 
     def reduce(self, _argument: Any) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
-        self._stack.append(_Call(function.dotted, arguments) if isinstance(function, _Name) else _UNKNOWN)
+        self._stack.append(Call(function.dotted, arguments) if isinstance(function, Name) else _UNKNOWN)
 
     def collect(self, items: list[Any]) -> None:
         self._stack.append(tuple(items) if len(items) <= _KEPT_ENTRIES else _UNKNOWN)
@@ -262,10 +286,23 @@ class _Machine:
         del self._stack[-count:]
         return items
 
+    def new_dict(self, items: list[Any]) -> None:
+        self._stack.append({})
+        self.set_items(items)
+
     def set_items(self, items: list[Any]) -> None:
         target = self._stack[-1]
-        if isinstance(target, dict) and len(target) + len(items) <= _KEPT_ENTRIES:
+        if isinstance(target, dict) and len(target) + len(items) // 2 <= _KEPT_PAIRS:
             target.update({k: v for k, v in zip(items[::2], items[1::2], strict=False) if isinstance(k, str)})
+
+    def new_list(self, items: list[Any]) -> None:
+        self._stack.append(items[: _KEPT_ITEMS + 1])
+
+    def append(self, items: list[Any]) -> None:
+        """A list that is cut off has one item more than are kept, which tells it from a whole one."""
+        target = self._stack[-1]
+        if isinstance(target, list):
+            target.extend(items[: max(0, _KEPT_ITEMS + 1 - len(target))])
 
     def memoize(self, key: int | None) -> None:
         self._memo[len(self._memo) if key is None else int(key)] = self._stack[-1]
@@ -275,27 +312,27 @@ class _Machine:
 
     def build(self, _argument: Any) -> None:
         state, target = self._stack.pop(), self._stack[-1]
-        if isinstance(target, _Call):
+        if isinstance(target, Call):
             target.state = state
             if target.name == _ARRAY:
-                self._skip_array(state)
+                target.array = self._skip_array(state)
 
-    def _skip_array(self, state: Any) -> None:
+    def _skip_array(self, state: Any) -> Any:
         """joblib writes an array's bytes right behind the object that describes it (numpy_pickle.py, write_array)."""
         dtype = state.get("dtype") if isinstance(state, dict) else None
-        kind = _DTYPE.fullmatch(str(dtype.arguments[0])) if isinstance(dtype, _Call) and dtype.arguments else None
+        kind = _DTYPE.fullmatch(str(dtype.arguments[0])) if isinstance(dtype, Call) and dtype.arguments else None
         shape = state.get("shape") if isinstance(state, dict) else None
         if not kind or not isinstance(shape, tuple) or not all(isinstance(length, int) for length in shape):
             raise Lost("it has an array of unknown size")
         if kind[1] == "O":
             if self._depth >= _NESTED:
                 raise Lost("its arrays of objects are nested too deeply")
-            _Machine(self._source, self._found, self._depth + 1).run()
-            return
+            return _Machine(self._source, self._found, self._depth + 1).run()
         if "numpy_array_alignment_bytes" in state:
             self._source.skip(self._source.read(1)[0])
         item_bytes = int(kind[2] or 1) * (4 if kind[1] == "U" else 1)
         self._source.skip(math.prod(shape) * item_bytes)
+        return None
 
 
 _Step = Callable[[_Machine, Any], None]
@@ -318,7 +355,12 @@ _STEPS: dict[str, _Step] = {
     "TUPLE2": lambda machine, _: machine.collect(machine.take(2)),
     "TUPLE3": lambda machine, _: machine.collect(machine.take(3)),
     "TUPLE": lambda machine, _: machine.collect(machine.to_mark()),
+    "EMPTY_LIST": lambda machine, _: machine.new_list([]),
+    "LIST": lambda machine, _: machine.new_list(machine.to_mark()),
+    "APPEND": lambda machine, _: machine.append(machine.take(1)),
+    "APPENDS": lambda machine, _: machine.append(machine.to_mark()),
     "EMPTY_DICT": lambda machine, _: machine.push({}),
+    "DICT": lambda machine, _: machine.new_dict(machine.to_mark()),
     "SETITEM": lambda machine, _: machine.set_items(machine.take(2)),
     "SETITEMS": lambda machine, _: machine.set_items(machine.to_mark()),
     "POP_MARK": _Machine.discard,
