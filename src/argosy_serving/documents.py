@@ -58,8 +58,9 @@ def _object(fields: Mapping[str, Field]) -> dict[str, Any]:
         "properties": {name: copy.deepcopy(dict(each.swagger)) for name, each in fields.items()},
     }
     if fields:
-        shape["required"] = list(fields)
         shape["additionalProperties"] = False
+    if required := [name for name, each in fields.items() if each.required]:
+        shape["required"] = required
     return shape
 
 

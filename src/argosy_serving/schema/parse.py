@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from argosy_serving.schema.arrays import ARRAY_TYPES, compile_array
+from argosy_serving.schema.envelopes import unwrap
 from argosy_serving.schema.frames import COLUMN_TYPES, EXTENSION_TYPES, Column, Frames
 from argosy_serving.schema.problems import InvalidInput, InvalidSchemaFile, describe, step
 from argosy_serving.schema.records import Records
@@ -36,7 +37,8 @@ class Field:
     """One input or output. `swagger` is its JSON Schema without the example; `make` compiles its decoder.
 
     Arrays have `shape` and `dtype` (one of ARRAY_TYPES, or '' when `columns` are the fields of a structured type),
-    frames `columns`. `make_typed` compiles the decoder of values that have a type already.
+    frames `columns`. `make_typed` compiles the decoder of values that have a type already. An input that is not
+    `required` may be left out: `run` has a default for it.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Field:
     dtype: str = ""
     shape: "tuple[int | None, ...]" = ()
     columns: "tuple[Column, ...]" = ()
+    required: bool = True
 
     @property
     def is_bytes(self) -> bool:
@@ -108,14 +111,38 @@ class Schema:
         try:
             arguments = {name: decode(document[name], at, careful) for name, at, decode in self._decoders}
         except KeyError:
-            for name in self.inputs:
-                if name not in document:
-                    raise InvalidInput(step("", name), "this input", "nothing") from None
-            raise
+            if all(name in document for name in self.inputs):
+                raise
+            return self._decode_incomplete(document, careful)
         if len(document) > len(arguments):
-            extra = next(name for name in document if name not in arguments)
-            raise InvalidInput(step("", extra), self.expected(), "an unknown input")
+            self._refuse_unknown(document, arguments)
         return arguments
+
+    def _decode_incomplete(self, document: dict[str, Any], careful: bool) -> dict[str, Any]:
+        """A body that lacks an input: in an envelope of other servers, or one that may be left out."""
+        needed = [name for name, each in self.inputs.items() if each.required]
+        kinds = {name: each.type for name, each in self.inputs.items()}
+        columns = {name: [column.name for column in each.columns] for name, each in self.inputs.items()}
+        unwrapped = unwrap(document, needed, kinds, columns)
+        if unwrapped is None:
+            return self._decode_named(document, careful)
+        try:
+            return self._decode_named(unwrapped.document, careful)
+        except InvalidInput as problem:
+            raise unwrapped.relocated(problem) from None
+
+    def _decode_named(self, document: dict[str, Any], careful: bool) -> dict[str, Any]:
+        for name, each in self.inputs.items():
+            if each.required and name not in document:
+                raise InvalidInput(step("", name), "this input", "nothing")
+        arguments = {n: decode(document[n], at, careful) for n, at, decode in self._decoders if n in document}
+        self._refuse_unknown(document, arguments)
+        return arguments
+
+    def _refuse_unknown(self, document: Mapping[str, Any], arguments: Mapping[str, Any]) -> None:
+        for name in document:
+            if name not in arguments:
+                raise InvalidInput(step("", name), self.expected(), "an unknown input")
 
     def decode_mixed(self, ready: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of `run`, of which `ready` are decoded already and the others are JSON values."""
@@ -124,12 +151,18 @@ class Schema:
         arguments = {}
         for name, at, decode in self._decoders:
             if name not in ready and name not in document:
+                if not self.inputs[name].required:
+                    continue
                 raise InvalidInput(at, "this input", "nothing")
             arguments[name] = ready[name] if name in ready else decode(document[name], at, True)
         for name in (*ready, *document):
             if name not in arguments:
                 raise InvalidInput(step("", name), self.expected(), "an unknown input")
         return arguments
+
+    def decode_one(self, name: str, value: Any) -> Any:
+        """One input from its JSON value."""
+        return self.decode_mixed({other: None for other in self.inputs if other != name}, {name: value})[name]
 
     def decode_typed(self, name: str, value: Any, at: str) -> Any:
         """An input from an array, or from a frame's columns by name (arrays or lists of JSON cells)."""
