@@ -6,6 +6,7 @@ where a worker may take more than one waiting entry from the same queue; each ke
 """
 
 import asyncio
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -124,6 +125,18 @@ class Admission:
         assert self.workers is not None, "requests are refused until the script is loaded"
         self.workers.submit(entry)
         await entry.future
+
+    def began(self, entry: Entry) -> None:
+        """The first chunk of a stream is there: its caller is answered, and the entry goes on holding its slot."""
+        stream = entry.work.stream
+        assert stream is not None, "only streams begin before they are finished"
+        if entry.future.done():
+            stream.close()  # the caller was told it timed out, or is gone
+            return
+        if self.workers is not None:
+            stream.on_close = functools.partial(self.workers.give_up, entry)
+        self._running.add(entry)
+        entry.future.set_result(None)
 
     def finished(self, entry: Entry) -> None:
         """A worker is done with `entry`, in time or not."""

@@ -35,6 +35,8 @@ from argosy_serving.scoring import Work
 from argosy_serving.settings import LiveSettings
 from argosy_serving.spec import Image, Spec
 from argosy_serving.state import DRAINING, State
+from argosy_serving.streams import Stream
+from argosy_serving.tap import TAP
 
 logger = logging.getLogger("argosy")
 
@@ -57,7 +59,8 @@ class App:
         self, spec: Spec, image: Image, state: State, admission: Admission, settings: Callable[[], LiveSettings]
     ) -> None:
         self._spec, self._state, self._admission, self._settings = spec, state, admission, settings
-        self.schema: Schema | None = None  # set before the state becomes ready
+        self.schema: Schema | None = None
+        self._raw_http = False
         self._models = ",".join(map(str, image.models))
         self._with_schema = image.schema is not None
         self.metrics = Metrics(
@@ -84,6 +87,11 @@ class App:
         }
         self._score_paths = {"/score", f"{prefix}/score"}
 
+    def loaded(self, schema: "Schema | None", raw_http: bool) -> None:
+        """Called before the state becomes ready. The schema is the manifest's or the script's own."""
+        self.schema, self._raw_http = schema, raw_http
+        self._with_schema = schema is not None and not raw_http
+
     def _public_routes(self, prefix: str) -> "dict[str, tuple[str, Handler]]":
         routes: dict[str, tuple[str, Handler]] = {
             f"{prefix}/score": ("POST", self._score),
@@ -108,6 +116,8 @@ class App:
             if route is None:
                 raise NoSuchPath(request.path)
             method, handler = route
+            if self._raw_http and request.method == "GET" and request.path in self._score_paths:
+                return await self._score(request)
             if request.method != method and not (method == "GET" and request.method == "HEAD"):
                 raise WrongMethod(request.method, method)
             return await handler(request)
@@ -138,6 +148,8 @@ class App:
             if not self._state.takes_work:
                 raise self._unavailable()
             work = Work(body, headers, request_id.decode("latin-1"), caller)
+            if self._raw_http:
+                work.target = (request.method, "/score", request.query)
             await self._admission.run(work, arrived_at, arrived_at + limit_s, request.gone)
         except Refusal as refusal:
             return self._refuse(refusal, request_id, request, count=True)
@@ -149,6 +161,8 @@ class App:
             failure = ScoringFailed(request_id.decode("latin-1"), "The server failed.")
             return self._refuse(failure, request_id, request, count=True)
         self.metrics.answered(work.status)
+        if work.stream is not None:
+            return self._streamed(work, work.stream, request_id, arrived_at, headers)
         timing = b"queue;dur=%.3f, decode;dur=%.3f, run;dur=%.3f, encode;dur=%.3f" % (
             (work.started_at - arrived_at) * 1e3,
             (work.decoded_at - work.started_at) * 1e3,
@@ -160,6 +174,18 @@ class App:
         out += work.extra_headers
         self._add_common(out, headers)
         return Answer(work.status, out, work.result)
+
+    def _streamed(
+        self, work: Work, stream: Stream, request_id: bytes, arrived_at: float, headers: "dict[bytes, bytes]"
+    ) -> Answer:
+        timing = b"queue;dur=%.3f, decode;dur=%.3f" % (
+            (work.started_at - arrived_at) * 1e3,
+            (work.decoded_at - work.started_at) * 1e3,
+        )
+        out = [(b"content-type", stream.form.content_type), (b"x-request-id", request_id), (b"server-timing", timing)]
+        out += [(b"cache-control", b"no-store"), *self._identity]
+        self._add_common(out, headers)
+        return Answer(200, out, b"", stream)
 
     @staticmethod
     def _request_id(request: Request) -> bytes:
@@ -257,6 +283,8 @@ class App:
             "queue_limit": self._settings().max_queued_requests,
             "stuck": admission.stuck,
             "ready": int(self._state.phase == "ready" and not admission.stalled),
+            "collected_rows_total": TAP.rows_taken,
+            "collected_rows_dropped_total": TAP.rows_dropped,
         }
         kind = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
         return Answer(200, [kind], self.metrics.render(gauges).encode())

@@ -24,6 +24,7 @@ class Loaded:
     scorer: Scorer
     schema: "Schema | None"
     is_async: bool
+    raw_http: bool
 
 
 def load(image: Image, on_loop: OnLoop) -> Loaded:
@@ -31,8 +32,10 @@ def load(image: Image, on_loop: OnLoop) -> Loaded:
 
     `on_loop` runs a coroutine on the server's loop and waits: what `async def run` opens belongs to that loop.
     """
-    schema = _schema(image)
-    script = load_script(image.code, image.script, schema)
+    script = load_script(image.code, image.script, _schema(image))
+    schema = script.schema
+    if schema is not None:
+        _prepare(schema)
     _init(script, image, on_loop)
     scorer = Scorer(script, schema, image.raw_strings)
     if not image.samples:
@@ -41,12 +44,16 @@ def load(image: Image, on_loop: OnLoop) -> Loaded:
     def score(work: Work) -> None:
         if script.is_async:
             on_loop(scorer.score_async(work))
+            if work.items is not None:
+                on_loop(scorer.gather_async(work))
         else:
             scorer.score(work)
+            if work.items is not None:
+                scorer.gather(work)
 
     answer_samples(score, image.samples, schema is not None, image.code)
     REQUEST_ID.set("")
-    return Loaded(scorer, schema, script.is_async)
+    return Loaded(scorer, schema, script.is_async, script.raw_http)
 
 
 def _init(script: Script, image: Image, on_loop: OnLoop) -> None:
@@ -67,9 +74,12 @@ def _schema(image: Image) -> "Schema | None":
     if image.schema is None:
         return None
     try:
-        schema = parse_schema(image.schema)
+        return parse_schema(image.schema)
     except InvalidSchemaFile as problem:
         raise LoadFailed("script_error", str(problem)) from problem
+
+
+def _prepare(schema: Schema) -> None:
     try:
         schema.prepare()
     except ImportError as problem:
@@ -78,4 +88,3 @@ def _schema(image: Image) -> "Schema | None":
             f"The schema has inputs of type {', '.join(sorted(schema.types))}, but the environment has no "
             f"{problem.name}: add it to the manifest's dependencies.",
         ) from problem
-    return schema

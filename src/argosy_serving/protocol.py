@@ -12,14 +12,16 @@ import socket
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from argosy_serving.refusals import BodyTimeout, TooLarge
+from argosy_serving.refusals import BodyTimeout, StreamTimeout, TooLarge
 from argosy_serving.spec import Address
+from argosy_serving.streams import Stream
 
 logger = logging.getLogger("argosy")
 
@@ -50,6 +52,11 @@ class Request:
     def gone(self) -> bool:
         """True when the caller has closed the connection. Safe to ask from any thread."""
         return bool(self._receive.__self__.disconnected)
+
+    @property
+    def query(self) -> bytes:
+        """What follows the `?`, as it was sent."""
+        return bytes(self._receive.__self__.scope["query_string"])
 
     async def body(self, limit_bytes: int, limit_s: float) -> bytes:
         """The whole body. Raises TooLarge, before reading when it was announced, BodyTimeout, or Gone."""
@@ -105,12 +112,14 @@ class Request:
 
 
 class Answer:
-    """Status, headers and body. The body's length is added here."""
+    """Status, headers and body, or a stream of chunks. The body's length is added here."""
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("body", "headers", "status", "stream")
 
-    def __init__(self, status: int, headers: "list[tuple[bytes, bytes]]", body: bytes) -> None:
-        self.status, self.headers, self.body = status, headers, body
+    def __init__(
+        self, status: int, headers: "list[tuple[bytes, bytes]]", body: bytes, stream: "Stream | None" = None
+    ) -> None:
+        self.status, self.headers, self.body, self.stream = status, headers, body, stream
 
 
 Handle = Callable[[Request], Awaitable[Answer]]
@@ -126,7 +135,9 @@ def asgi(handle: Handle) -> Any:
         except Gone:
             return
         cycle = receive.__self__
-        if cycle.flow.write_paused or cycle.more_body or request.method == "HEAD" or answer.status in _BODILESS:
+        if answer.stream is not None:
+            await _send_stream(cycle, answer, answer.stream, receive, send)
+        elif cycle.flow.write_paused or cycle.more_body or request.method == "HEAD" or answer.status in _BODILESS:
             await _send(request, answer, send)
         elif not cycle.disconnected:
             # Older uvicorn looks for this only while it sends.
@@ -153,6 +164,39 @@ async def _send(request: Request, answer: Answer, send: Any) -> None:
         await send({"type": "http.response.body", "body": b""})
     else:
         await send({"type": "http.response.body", "body": answer.body})
+
+
+async def _send_stream(cycle: Any, answer: Answer, stream: Stream, receive: Any, send: Any) -> None:
+    """Chunk by chunk, until the stream ends, its reader has gone, or its deadline has passed."""
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+
+    async def pump() -> None:
+        async for chunk in stream.chunks():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def watch() -> None:
+        while not cycle.disconnected and not cycle.response_complete:
+            await receive()
+
+    sending, watching = asyncio.ensure_future(pump()), asyncio.ensure_future(watch())
+    sent = late = False
+    try:
+        left_s = max(0.0, stream.deadline_at - monotonic())
+        await asyncio.wait({sending, watching}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        sent = sending.done() and sending.exception() is None
+        late = not sending.done() and not watching.done()
+    finally:
+        stream.close()
+        for task in (sending, watching):
+            task.cancel()
+        await asyncio.gather(sending, watching, return_exceptions=True)
+    if late and not cycle.flow.write_paused and not cycle.disconnected:
+        record = stream.form.error(StreamTimeout())
+        await send({"type": "http.response.body", "body": record, "more_body": True})
+    if stream.whole and sent:
+        await send({"type": "http.response.body", "body": b""})
+    else:
+        cycle.transport.close()
 
 
 def _write(cycle: Any, answer: Answer) -> None:

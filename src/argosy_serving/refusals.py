@@ -11,7 +11,8 @@ Refusal                      status, code, message, details, headers
 ├── ScoringFailed       500  `run` raised
 ├── Shed                429  never started: queue_full, queue_wait, deadline
 │   └── Unavailable     503  never started: loading, draining
-└── ScoringTimeout      504
+├── ScoringTimeout      504
+└── StreamTimeout       504  in the last record of a stream
 
 Behind the gateway a Shed leaves as 425 with `x-argosy-shed`, which HAProxy sends to another replica once and then
 turns into the status that `x-argosy-overload` names.
@@ -130,3 +131,12 @@ class ScoringTimeout(Refusal):
 
     def __init__(self, limit_s: float) -> None:
         super().__init__(f"Scoring took longer than {limit_s:g} seconds.", {"timeout_s": limit_s})
+
+
+class StreamTimeout(Refusal):
+    """The last record of a stream that took too long; its status was sent long before."""
+
+    status, code = 504, "timeout"
+
+    def __init__(self) -> None:
+        super().__init__("The stream took longer than the service's timeout, or the caller's, and ends here.")

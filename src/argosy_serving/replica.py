@@ -25,6 +25,7 @@ from argosy_serving import logs, request_context
 from argosy_serving.admin import Admin
 from argosy_serving.admission import Admission
 from argosy_serving.app import App
+from argosy_serving.azure import finder as azure_modules
 from argosy_serving.loading import Loaded, load
 from argosy_serving.protocol import Listener
 from argosy_serving.scoring import Scorer
@@ -57,7 +58,8 @@ class Replica:
         self._admission = Admission(self._loop, spec.slots, lambda: settings.current)
         self._app = App(spec, image, self._state, self._admission, lambda: settings.current)
         self._data = Listener(self._app.handle, spec.listen)
-        self._slots = Slots(self._loop, spec.slots, self._admission.finished, self._end_request)
+        admission = self._admission
+        self._slots = Slots(self._loop, spec.slots, admission.finished, admission.began, self._end_request)
         self._ended: asyncio.Future[int] = self._loop.create_future()
         self._grace_until = 0.0
         self._hurry = asyncio.Event()
@@ -139,9 +141,10 @@ class Replica:
             pass  # the loop has ended, and with it the need to know
 
     def _become_ready(self, loaded: Loaded, took_s: float) -> None:
-        self._app.schema = loaded.schema
-        self._admission.workers = (
-            LoopTasks(self._loop, self._spec.slots, self._admission.finished, loaded.scorer)
+        self._app.loaded(loaded.schema, loaded.raw_http)
+        admission = self._admission
+        admission.workers = (
+            LoopTasks(self._loop, self._spec.slots, admission.finished, admission.began, loaded.scorer)
             if loaded.is_async
             else self._slots
         )
@@ -280,6 +283,7 @@ def run(spec_path: Path) -> int:
     faulthandler.enable()  # a crash of native code leaves its stack in the log
     sys.dont_write_bytecode = True  # an image is content; running it must not add files to it
     request_context.inherit_in_threads()
+    azure_modules.install()
     try:
         image = load_image(spec.image)
         settings = SettingsFile(spec.settings)

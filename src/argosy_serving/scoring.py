@@ -5,24 +5,28 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from time import monotonic
-from types import CoroutineType
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 from argosy_serving.answers import JSON, NotEncodable, Response, encode_json, encode_raw
+from argosy_serving.azure.raw_http import AMLRequest
 from argosy_serving.refusals import BadInput, Refusal, ScoringFailed
 from argosy_serving.request_context import REQUEST_ID
 from argosy_serving.schema import InvalidInput, Schema
 from argosy_serving.scripts import Caller, Script
+from argosy_serving.streams import BYTES, Form, Stream, form_of, in_thread, is_stream, on_loop
 
 logger = logging.getLogger("argosy")
+
+_UNFINISHED = frozenset({CoroutineType, GeneratorType, AsyncGeneratorType})
 
 
 class Work:
     """A request's body and what became of it. Times are of the monotonic clock, in seconds; 0.0 is "not yet"."""
 
     __slots__ = (
-        "body", "caller", "cause", "content_type", "decoded_at", "encoded_at", "extra_headers", "headers", "problem",
-        "ran_at", "request_id", "result", "started_at", "status",
+        "body", "caller", "cause", "content_type", "decoded_at", "encoded_at", "extra_headers", "headers", "items",
+        "problem", "ran_at", "request_id", "result", "started_at", "status", "stream", "target",
     )  # fmt: skip
 
     def __init__(self, body: bytes, headers: Mapping[bytes, bytes], request_id: str, caller: str) -> None:
@@ -34,6 +38,9 @@ class Work:
         self.extra_headers: list[tuple[bytes, bytes]] = []
         self.problem: Refusal | None = None
         self.cause: BaseException | None = None  # what `run` raised; kept for samples, dropped with the request
+        self.items: Any = None  # the generator that `run` returned; the worker streams it
+        self.stream: Stream | None = None
+        self.target: tuple[str, str, bytes] | None = None  # method, path and query, for scripts with rawhttp
 
 
 class Scorer:
@@ -42,7 +49,9 @@ class Scorer:
     def __init__(self, script: Script, schema: "Schema | None", raw_strings: bool) -> None:
         self._script, self._schema, self._raw_strings = script, schema, raw_strings
         self._run = script.run
-        self._plain = schema is not None and not (script.wants_request or script.wants_request_headers)
+        self._plain = (
+            schema is not None and not script.raw_http and not (script.wants_request or script.wants_request_headers)
+        )
 
     def score(self, work: Work) -> None:
         REQUEST_ID.set(work.request_id)
@@ -50,12 +59,16 @@ class Scorer:
             arguments = self._arguments(work)
             work.decoded_at = monotonic()
             value = self._run(**arguments)
-            if type(value) is CoroutineType:  # a plain function that returns a coroutine
-                value = asyncio.run(_finish(value))
+            if type(value) in _UNFINISHED:
+                if type(value) is CoroutineType:  # a plain function that returns a coroutine
+                    value = asyncio.run(_finish(value))
+                if is_stream(value):
+                    work.items = value
+                    return
             work.ran_at = monotonic()
             self._encode(work, value)
         except BaseException as problem:  # noqa: BLE001 - user code may raise anything, sys.exit included
-            work.problem = self._refusal(work, problem)
+            work.problem = self.refusal(work, problem)
         work.encoded_at = monotonic()
 
     async def score_async(self, work: Work) -> None:
@@ -64,19 +77,51 @@ class Scorer:
         try:
             arguments = self._arguments(work)
             work.decoded_at = monotonic()
-            value = await self._run(**arguments)
+            value = self._run(**arguments)
+            if type(value) is not AsyncGeneratorType:
+                value = await value
+            if type(value) in _UNFINISHED:
+                work.items = value
+                return
             work.ran_at = monotonic()
             self._encode(work, value)
         except asyncio.CancelledError:
             raise
         except BaseException as problem:  # noqa: BLE001 - as above
-            work.problem = self._refusal(work, problem)
+            work.problem = self.refusal(work, problem)
         work.encoded_at = monotonic()
 
+    def form_of(self, first: Any, work: Work) -> Form:
+        """How the stream that begins with `first` is sent."""
+        return form_of(first, work.headers.get(b"accept"), self._raw_strings)
+
+    def gather(self, work: Work) -> None:
+        """A whole stream as one answer, for samples: an array of its items, or its bytes in one piece."""
+        try:
+            self._encode_all(work, list(in_thread(work.items)))
+        except BaseException as problem:  # noqa: BLE001 - as above
+            work.problem = self.refusal(work, problem)
+
+    async def gather_async(self, work: Work) -> None:
+        try:
+            self._encode_all(work, [item async for item in on_loop(work.items)])
+        except BaseException as problem:  # noqa: BLE001 - as above
+            work.problem = self.refusal(work, problem)
+
+    def _encode_all(self, work: Work, items: "list[Any]") -> None:
+        form = form_of(items[0] if items else None, None, raw_strings=False)
+        pieces = [form.chunk(item) for item in items]
+        work.result = b"".join(pieces) if form.kind == BYTES else encode_json(items)
+
     def _arguments(self, work: Work) -> "dict[str, Any]":
-        if self._schema is not None:
+        arguments: dict[str, Any]
+        if self._script.raw_http:
+            method, path, query = work.target or ("POST", "/score", b"")
+            request = AMLRequest(method, path, query, _text_headers(work.headers), work.body)
+            arguments = {self._script.body_parameter: request}
+        elif self._schema is not None:
             if not self._schema.inputs and not work.body:
-                arguments: dict[str, Any] = {}
+                arguments = {}
             else:
                 arguments = self._schema.decode_body(work.body)
             if self._plain:
@@ -92,11 +137,7 @@ class Scorer:
         else:
             arguments = {}
         if self._script.wants_request or self._script.wants_request_headers:
-            headers = {
-                name.decode("latin-1"): value.decode("latin-1")
-                for name, value in work.headers.items()
-                if name != b"authorization"
-            }
+            headers = _text_headers(work.headers)
             if self._script.wants_request:
                 arguments["request"] = Caller(work.request_id, headers, work.caller)
             if self._script.wants_request_headers:
@@ -117,9 +158,9 @@ class Scorer:
         else:
             work.result = encode_json(value)
 
-    def _refusal(self, work: Work, problem: BaseException) -> Refusal:
+    def refusal(self, work: Work, problem: BaseException) -> Refusal:
         work.cause = problem
-        if isinstance(problem, InvalidInput) and not work.decoded_at:
+        if isinstance(problem, InvalidInput) and (not work.decoded_at or self._script.raw_http):
             details = {"pointer": problem.pointer, "expected": problem.expected, "received": problem.received}
             return BadInput(str(problem), details)
         if isinstance(problem, NotEncodable):
@@ -127,6 +168,13 @@ class Scorer:
             return ScoringFailed(work.request_id, f"{problem}.")
         logger.error("run() raised %s", type(problem).__name__, exc_info=_trimmed(problem))
         return ScoringFailed(work.request_id)
+
+
+def _text_headers(headers: Mapping[bytes, bytes]) -> "dict[str, str]":
+    """Without the key: scripts have no use for it, and logs would keep it."""
+    return {
+        name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items() if name != b"authorization"
+    }
 
 
 def _trimmed(problem: BaseException) -> Any:

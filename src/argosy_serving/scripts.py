@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from argosy_serving.azure.declared import declaration_of, schema_of, wants_raw_http
+from argosy_serving.azure.decorators import Declaration
 from argosy_serving.schema import Schema
 
 _REQUEST, _REQUEST_HEADERS = "request", "request_headers"
@@ -35,7 +37,11 @@ class Caller:
 
 @dataclass(frozen=True)
 class Script:
-    """A loaded script. Without a schema `run` gets the body as `str`, or as `bytes` when it is annotated so."""
+    """A loaded script. Without a schema `run` gets the body as `str`, or as `bytes` when it is annotated so.
+
+    `schema` is the manifest's, else the one that the script's decorators declare. With `raw_http` the parameter named
+    `body_parameter` gets the request itself.
+    """
 
     path: Path
     init: "Callable[[], Any] | None"
@@ -45,6 +51,8 @@ class Script:
     wants_bytes: bool
     wants_request: bool
     wants_request_headers: bool
+    raw_http: bool = False
+    schema: "Schema | None" = None
 
 
 def load_script(code: Path, name: str, schema: "Schema | None") -> Script:
@@ -72,13 +80,22 @@ def _bind(module: types.ModuleType, path: Path, schema: "Schema | None") -> Scri
         raise LoadFailed("script_error", f"{path.name} has no function run().")
     if init is not None and not callable(init):
         raise LoadFailed("script_error", f"init in {path.name} is not a function.")
+    raw_http = wants_raw_http(run)
+    declaration = None if schema is not None else declaration_of(run)
+    if declaration is not None and declaration.inputs:
+        if raw_http:
+            raise LoadFailed(
+                "script_error", f"run() in {path.name} has both @rawhttp and @input_schema; only one can have the body."
+            )
+        schema, run = _declared_schema(declaration, path.name), declaration.function
     parameters = inspect.signature(run).parameters
     named = {n: p for n, p in parameters.items() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
-    inputs = set(schema.inputs) if schema else set()
-    wants = {n for n in (_REQUEST, _REQUEST_HEADERS) if n in named and n not in inputs}
+    inputs = set(schema.inputs) if schema and not raw_http else set()
+    taken = {next(iter(named), "")} if raw_http else inputs
+    wants = {n for n in (_REQUEST, _REQUEST_HEADERS) if n in named and n not in taken}
     own = {n: p for n, p in named.items() if n not in wants}
     body = ""
-    if schema is not None:
+    if schema is not None and not raw_http:
         _check_inputs(path.name, own, inputs, any(p.kind is p.VAR_KEYWORD for p in parameters.values()))
     else:
         required = [n for n, p in own.items() if p.default is p.empty]
@@ -89,16 +106,27 @@ def _bind(module: types.ModuleType, path: Path, schema: "Schema | None") -> Scri
                 "names them. Add a schema, or take one parameter: the request body.",
             )
         body = next(iter(required or own), "")
+        if raw_http and not body:
+            raise LoadFailed("script_error", f"run() in {path.name} has @rawhttp, but no parameter for the request.")
     return Script(
         path=path,
         init=init,
         run=run,
-        is_async=inspect.iscoroutinefunction(run),
+        is_async=inspect.iscoroutinefunction(run) or inspect.isasyncgenfunction(run),
         body_parameter=body,
         wants_bytes=bool(body) and own[body].annotation in (bytes, "bytes"),
         wants_request=_REQUEST in wants,
         wants_request_headers=_REQUEST_HEADERS in wants,
+        raw_http=raw_http,
+        schema=schema,
     )
+
+
+def _declared_schema(declaration: Declaration, script: str) -> Schema:
+    try:
+        return schema_of(declaration)
+    except Exception as problem:
+        raise LoadFailed("script_error", f"The decorators of run() in {script} cannot be read: {problem}") from problem
 
 
 def _check_inputs(script: str, own: Mapping[str, inspect.Parameter], inputs: "set[str]", open_ended: bool) -> None:

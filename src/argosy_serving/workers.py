@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any
 
 from argosy_serving.admission import Entry
+from argosy_serving.feeding import Began, feed, feed_async
 from argosy_serving.request_context import REQUEST_ID
 from argosy_serving.scoring import Scorer
 
@@ -19,9 +20,15 @@ class Slots:
     """`count` threads that take entries from one queue. The first also runs `prepare`, so init() and run() share it."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, count: int, finished: Finished, end_request: Callable[[], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        count: int,
+        finished: Finished,
+        began: Began,
+        end_request: Callable[[], None],
     ):
-        self._loop, self._count, self._finished, self._end_request = loop, count, finished, end_request
+        self._loop, self._count, self._end_request = loop, count, end_request
+        self._finished, self._began = finished, began
         self._inbox: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self._done: deque[Entry] = deque()
         self._armed = False
@@ -66,6 +73,8 @@ class Slots:
                 continue  # the sweep answers or has answered it
             entry.work.started_at = monotonic()
             scorer.score(entry.work)
+            if entry.work.items is not None:
+                feed(entry, scorer, self._loop, self._began)
             self._end_request()
             done.append(entry)
             # Cleared by `_drain` before it looks: an entry appended after that finds the flag down.
@@ -87,8 +96,11 @@ class Slots:
 class LoopTasks:
     """`async def run`: at most `count` tasks at once on the loop, the rest waits."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, count: int, finished: Finished, scorer: Scorer) -> None:
-        self._loop, self._count, self._finished, self._scorer = loop, count, finished, scorer
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, count: int, finished: Finished, began: Began, scorer: Scorer
+    ) -> None:
+        self._loop, self._count, self._scorer = loop, count, scorer
+        self._finished, self._began = finished, began
         self._waiting: deque[Entry] = deque()
         self._tasks: dict[Entry, asyncio.Task[Any]] = {}
 
@@ -111,6 +123,8 @@ class LoopTasks:
         try:
             REQUEST_ID.set(entry.work.request_id)
             await self._scorer.score_async(entry.work)
+            if entry.work.items is not None:
+                await feed_async(entry, self._scorer, self._loop, self._began)
         except asyncio.CancelledError:
             pass  # its caller has been answered
         finally:
