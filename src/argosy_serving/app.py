@@ -15,6 +15,8 @@ import orjson
 from argosy_serving import docs_page, documents
 from argosy_serving.admission import Admission, Entry
 from argosy_serving.auth import caller_of
+from argosy_serving.bodies import Exchange, exchange_of
+from argosy_serving.inference_routes import Choose, Inference
 from argosy_serving.metrics import Metrics
 from argosy_serving.protocol import Answer, Gone, Request
 from argosy_serving.refusals import (
@@ -27,7 +29,6 @@ from argosy_serving.refusals import (
     Unauthorized,
     Unavailable,
     WrongMethod,
-    WrongType,
 )
 from argosy_serving.request_context import REQUEST_ID
 from argosy_serving.schema import Schema
@@ -47,7 +48,8 @@ _TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullm
 _MILLISECONDS = re.compile(rb"[1-9][0-9]{0,9}").fullmatch
 _JSON_TYPE = (b"content-type", b"application/json")
 _SLOWEST_BODY_S = 30.0
-_TYPES_KNOWN = 64  # content types remembered as readable; more would only be somebody playing
+_PLAIN = ((b"application/json", None), (b"application/json", b"*/*"))  # content type and accept
+_TYPES_KNOWN = 64  # pairs of content type and accept remembered as plain; more would only be somebody playing
 
 Handler = Callable[[Request], Awaitable[Answer]]
 
@@ -75,9 +77,16 @@ class App:
         self._identity = [(b"x-argosy-revision", str(spec.revision).encode())]
         if self._models:
             self._identity.append((b"x-argosy-model", self._models.encode("ascii", "replace")))
-        self._readable_types: set[bytes | None] = {None, b"application/json"}
+        self._plain: set[tuple[bytes | None, bytes | None]] = {
+            (b"application/json", None),
+            (b"application/json", b"*/*"),
+        }
         self._documents: dict[tuple[Any, ...], bytes] = {}
         prefix = f"/api/v1/service/{spec.service}"
+        self._inference = Inference(
+            spec, image, lambda: self.schema, self._check_ready, self._answer, self._for_readers, self._score
+        )
+        self._inference_paths = ("/v2/", f"{prefix}/v2/")
         self._routes: dict[str, tuple[str, Handler]] = {
             "/livez": ("GET", self._livez),
             "/readyz": ("GET", self._readyz),
@@ -103,6 +112,7 @@ class App:
         }
         for name in docs_page.ASSETS:
             routes[f"{prefix}/docs/{name}"] = ("GET", self._asset(name))
+        routes.update(self._inference.routes(prefix))
         if prefix:
             routes[prefix] = ("GET", self._health)
         return routes
@@ -129,7 +139,7 @@ class App:
             logger.exception("Answering %s failed", request.path)
             return self._refuse(ScoringFailed("", "The server failed."), self._request_id(request), request)
 
-    async def _score(self, request: Request) -> Answer:
+    async def _score(self, request: Request, choose: "Choose | None" = None) -> Answer:
         arrived_at = monotonic()
         request_id = self._request_id(request)
         try:
@@ -140,14 +150,21 @@ class App:
                 raise Unauthorized(self._spec.service, browser=False)
             if not self._state.takes_work:
                 raise self._unavailable()
-            self._check_type(headers)
+            exchange = None
+            if choose is not None:
+                exchange = choose(headers, settings.max_body_bytes)
+            elif (
+                headers.get(b"content-type"),
+                headers.get(b"accept"),
+            ) not in self._plain or b"content-encoding" in headers:
+                exchange = self._exchange(headers, settings.max_body_bytes)
             limit_s = self._limit_s(settings, headers)
             # Asked before the body is read: a caller that must be refused need not send it.
             self._admission.check_door(limit_s)
             body = await request.body(settings.max_body_bytes, min(_SLOWEST_BODY_S, limit_s))
             if not self._state.takes_work:
                 raise self._unavailable()
-            work = Work(body, headers, request_id.decode("latin-1"), caller)
+            work = Work(body, headers, request_id.decode("latin-1"), caller, exchange)
             if self._raw_http:
                 work.target = (request.method, "/score", request.query)
             await self._admission.run(work, arrived_at, arrived_at + limit_s, request.gone)
@@ -194,19 +211,12 @@ class App:
             return given
         return b"%032x" % _RANDOM(128)
 
-    def _check_type(self, headers: "dict[bytes, bytes]") -> None:
-        """Text and JSON are read when there is a schema, anything when there is none; never compressed bodies."""
-        if (encoding := headers.get(b"content-encoding")) and encoding.strip().lower() != b"identity":
-            raise WrongType(f"content-encoding {encoding.decode('latin-1')}")
-        given = headers.get(b"content-type")
-        if not self._with_schema or given in self._readable_types:
-            return
-        assert given is not None
-        kind = given.partition(b";")[0].strip().lower()
-        if kind and kind != b"application/json" and not kind.startswith(b"text/") and not kind.endswith(b"+json"):
-            raise WrongType(given.decode("latin-1"))
-        if len(self._readable_types) < _TYPES_KNOWN:
-            self._readable_types.add(given)
+    def _exchange(self, headers: "dict[bytes, bytes]", limit_bytes: int) -> "Exchange | None":
+        """How to read and answer what is not plain JSON; None, and remembered, when a second look says it is."""
+        exchange = exchange_of(headers, limit_bytes, self.schema if self._with_schema else None, self._raw_http)
+        if exchange is None and b"content-encoding" not in headers and len(self._plain) < _TYPES_KNOWN:
+            self._plain.add((headers.get(b"content-type"), headers.get(b"accept")))
+        return exchange
 
     @staticmethod
     def _limit_s(settings: LiveSettings, headers: "dict[bytes, bytes]") -> float:
@@ -221,6 +231,10 @@ class App:
                 {"header": "x-request-timeout-ms", "expected": "a whole number of milliseconds", "received": shown},
             )
         return min(settings.request_timeout_ms, int(given)) / 1000
+
+    def _check_ready(self) -> None:
+        if not self._state.takes_work:
+            raise self._unavailable()
 
     def _unavailable(self) -> Unavailable:
         if self._state.phase == DRAINING:
@@ -245,7 +259,9 @@ class App:
         if count:
             self.metrics.answered(status)
         self._add_common(headers, request.headers)
-        return Answer(status, headers, refusal.body())
+        # The inference protocol wants a text for an error.
+        as_text = request.path.startswith(self._inference_paths)
+        return Answer(status, headers, refusal.text_body() if as_text else refusal.body())
 
     def _add_common(self, out: "list[tuple[bytes, bytes]]", headers: "dict[bytes, bytes]") -> None:
         trace = headers.get(b"traceparent")
@@ -260,8 +276,7 @@ class App:
             self.metrics.scored(work, entry.queued_at, entry.arrived_at)
 
     async def _health(self, request: Request) -> Answer:
-        if not self._state.takes_work:
-            raise self._unavailable()
+        self._check_ready()
         return self._answer(b'"Healthy"', request)
 
     async def _livez(self, request: Request) -> Answer:

@@ -1,9 +1,10 @@
-"""Compressed request bodies: gzip always, zstd where the model's environment has it. Never more than a limit comes out."""
+"""Compressed request bodies: gzip always, zstd where the model's environment has it, up to a limit."""
 
 import importlib
 import io
 import sys
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 from argosy_serving.refusals import BadInput, TooLarge, WrongType
@@ -13,9 +14,11 @@ _MOST_MEMBERS = 4096
 _ZSTD_WINDOW_LOG = 23  # 8 MB, the most a Content-Encoding may ask for (RFC 9659)
 
 
-def check_encoding(encoding: bytes) -> str:
-    """The name of an encoding that can be undone here: gzip or zstd. Raises WrongType."""
-    name = encoding.strip().lower().decode("latin-1")
+def encoding_of(headers: Mapping[bytes, bytes]) -> str:
+    """How the body is compressed: gzip, zstd, or '' for not at all. Raises WrongType for anything else."""
+    name = headers.get(b"content-encoding", b"").strip().lower().decode("latin-1")
+    if name in ("", "identity"):
+        return ""
     if name in ("gzip", "x-gzip"):
         return "gzip"
     if name == "zstd":

@@ -5,6 +5,7 @@ Refusal                      status, code, message, details, headers
 ├── Unauthorized        401  no or wrong key
 ├── NoSuchPath          404
 ├── WrongMethod         405
+├── NotAcceptable       406  the answer has no form that the caller accepts
 ├── BodyTimeout         408  the body came too slowly
 ├── TooLarge            413
 ├── WrongType           415
@@ -41,6 +42,10 @@ class Refusal(Exception):
 
     def body(self) -> bytes:
         return orjson.dumps({"error": {"code": self.code, "message": self.message, "details": self.details}})
+
+    def text_body(self) -> bytes:
+        """As the Open Inference Protocol has errors."""
+        return orjson.dumps({"error": self.message, "code": self.code, "details": self.details})
 
 
 class BadInput(Refusal):
@@ -79,6 +84,15 @@ class BodyTimeout(Refusal):
         super().__init__(f"The body did not arrive within {limit_s:g} seconds.")
 
 
+class NotAcceptable(Refusal):
+    status, code = 406, "not_acceptable"
+
+    def __init__(self, wanted: str, why: str) -> None:
+        super().__init__(
+            f"The answer cannot be given as {wanted}: {why}. Accept application/json as well.", {"wanted": wanted}
+        )
+
+
 class TooLarge(Refusal):
     status, code = 413, "too_large"
 
@@ -89,11 +103,9 @@ class TooLarge(Refusal):
 class WrongType(Refusal):
     status, code = 415, "unsupported_media_type"
 
-    def __init__(self, received: str) -> None:
-        super().__init__(
-            f"A body of {received[:100]!r} cannot be read. Send application/json without a content encoding.",
-            {"received": received[:100]},
-        )
+    def __init__(self, received: str, instead: str) -> None:
+        super().__init__(f"A body of {received[:100]!r} cannot be read here. {instead}", {"received": received[:100]})
+        self.instead = instead
 
 
 class ScoringFailed(Refusal):

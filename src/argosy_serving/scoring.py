@@ -10,6 +10,7 @@ from typing import Any
 
 from argosy_serving.answers import JSON, NotEncodable, Response, encode_json, encode_raw
 from argosy_serving.azure.raw_http import AMLRequest
+from argosy_serving.bodies import Exchange
 from argosy_serving.refusals import BadInput, Refusal, ScoringFailed
 from argosy_serving.request_context import REQUEST_ID
 from argosy_serving.schema import InvalidInput, Schema
@@ -25,12 +26,20 @@ class Work:
     """A request's body and what became of it. Times are of the monotonic clock, in seconds; 0.0 is "not yet"."""
 
     __slots__ = (
-        "body", "caller", "cause", "content_type", "decoded_at", "encoded_at", "extra_headers", "headers", "items",
-        "problem", "ran_at", "request_id", "result", "started_at", "status", "stream", "target",
+        "body", "caller", "cause", "content_type", "decoded_at", "encoded_at", "exchange", "extra_headers", "headers",
+        "items", "problem", "ran_at", "request_id", "result", "started_at", "status", "stream", "target",
     )  # fmt: skip
 
-    def __init__(self, body: bytes, headers: Mapping[bytes, bytes], request_id: str, caller: str) -> None:
+    def __init__(
+        self,
+        body: bytes,
+        headers: Mapping[bytes, bytes],
+        request_id: str,
+        caller: str,
+        exchange: "Exchange | None" = None,
+    ) -> None:
         self.body, self.headers, self.request_id, self.caller = body, headers, request_id, caller
+        self.exchange = exchange  # how to read and answer what is not plain JSON
         self.started_at = self.decoded_at = self.ran_at = self.encoded_at = 0.0
         self.status = 200
         self.content_type = JSON
@@ -114,16 +123,17 @@ class Scorer:
         work.result = b"".join(pieces) if form.kind == BYTES else encode_json(items)
 
     def _arguments(self, work: Work) -> "dict[str, Any]":
-        arguments: dict[str, Any]
+        arguments: dict[str, Any] | None = None
+        if work.exchange is not None:
+            arguments = _read(work, work.exchange)
         if self._script.raw_http:
             method, path, query = work.target or ("POST", "/score", b"")
             request = AMLRequest(method, path, query, _text_headers(work.headers), work.body)
             arguments = {self._script.body_parameter: request}
         elif self._schema is not None:
-            if not self._schema.inputs and not work.body:
-                arguments = {}
-            else:
-                arguments = self._schema.decode_body(work.body)
+            if arguments is None:
+                empty = not self._schema.inputs and not work.body
+                arguments = {} if empty else self._schema.decode_body(work.body)
             if self._plain:
                 return arguments
         elif self._script.body_parameter:
@@ -153,6 +163,9 @@ class Scorer:
                     work.content_type = text.encode("latin-1")
                 else:
                     work.extra_headers.append((name.lower().encode(), text.encode("latin-1")))
+        elif work.exchange is not None and (made := work.exchange.write(value)) is not None:
+            work.content_type, work.result, more = made
+            work.extra_headers += more
         elif self._raw_strings and isinstance(value, str):
             work.content_type, work.result = encode_raw(value)
         else:
@@ -163,11 +176,21 @@ class Scorer:
         if isinstance(problem, InvalidInput) and (not work.decoded_at or self._script.raw_http):
             details = {"pointer": problem.pointer, "expected": problem.expected, "received": problem.received}
             return BadInput(str(problem), details)
+        if isinstance(problem, Refusal):
+            return problem
         if isinstance(problem, NotEncodable):
             logger.error("%s", problem)
             return ScoringFailed(work.request_id, f"{problem}.")
         logger.error("run() raised %s", type(problem).__name__, exc_info=_trimmed(problem))
         return ScoringFailed(work.request_id)
+
+
+def _read(work: Work, exchange: Exchange) -> "dict[str, Any] | None":
+    """The arguments, or None with the body as it was before it was compressed."""
+    if exchange.encoding:
+        work.body = exchange.plain_body(work.body)
+        work.headers = {name: value for name, value in work.headers.items() if name != b"content-encoding"}
+    return exchange.read(work.body)
 
 
 def _text_headers(headers: Mapping[bytes, bytes]) -> "dict[str, str]":

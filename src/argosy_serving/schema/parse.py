@@ -274,9 +274,7 @@ def _pairs(dtype: list[Any], at: str) -> list[Any]:
     return dtype
 
 
-def _pandas(
-    entry: Mapping[str, Any], fragment: Mapping[str, Any], at: str, legacy: bool
-) -> _Layout:
+def _pandas(entry: Mapping[str, Any], fragment: Mapping[str, Any], at: str, legacy: bool) -> _Layout:
     items = fragment.get("items", {})
     properties = items.get("properties", {}) if isinstance(items, Mapping) else {}
     if not isinstance(properties, Mapping):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from argosy_serving.schema.arrays import compile_array
@@ -56,3 +56,18 @@ class Records:
         for name, decode in zip(self._names, self._typed, strict=True):
             made[name] = decode(array[name], step(at, name))
         return made
+
+
+def structured(columns: Mapping[str, Any], at: str) -> Any:
+    """One structured array from arrays or lists of JSON values by field name. Raises InvalidInput."""
+    import numpy as np  # as above
+
+    arrays = {name: np.array(cells) if isinstance(cells, list) else cells for name, cells in columns.items()}
+    for name, array in arrays.items():
+        if array.dtype.kind == "O" or array.ndim != 1:
+            raise InvalidInput(step(at, name), "values of one type, none missing", "others")
+    rows = len(next(iter(arrays.values()))) if arrays else 0
+    made = np.empty(rows, dtype=[(name, array.dtype) for name, array in arrays.items()])
+    for name, array in arrays.items():
+        made[name] = array
+    return made

@@ -1,8 +1,9 @@
 """Inputs of type `standard`: a subset of JSON Schema, compiled to functions that check and convert.
 
 A string of format `byte` or `binary` is base64 and becomes `bytes`; `date`, `date-time`, `time` and `duration` (also
-`timedelta`) become those of `datetime`, `decimal` (a string or a number) a `Decimal`; everything else stays what JSON made of it. Keywords that would have to be obeyed but are not known are
-refused when the file is read, so nothing is silently left unchecked.
+`timedelta`) become those of `datetime`; `decimal` (a string or a number) a `Decimal`; everything else stays what JSON
+made of it. Keywords that would have to be obeyed but are not known are refused when the file is read, so nothing is
+silently left unchecked.
 """
 
 import base64
@@ -270,8 +271,7 @@ def _format_step(fragment: Mapping[str, Any], pointer: str) -> "Decode | None":
         return lambda value, at: value if value is None else parse_decimal(value, at)
     if kinds != "string" and not (isinstance(kinds, list) and "string" in kinds):
         return None
-    parse = {"byte": parse_bytes, "binary": parse_bytes, "date": parse_date, "date-time": parse_date_time,
-             "time": parse_time, "duration": parse_duration, "timedelta": parse_duration}.get(fragment.get("format", ""))  # fmt: skip
+    parse = _FORMATS.get(fragment.get("format", ""))
     if parse is None:
         return None
     return lambda value, at: parse(value, at) if isinstance(value, str) else value
@@ -353,3 +353,9 @@ def _six_digits(time: str) -> str:
     """Python 3.10 reads fractions of exactly 3 or 6 digits. Digits beyond a microsecond cannot be kept by datetime."""
     whole, dot, fraction = time.partition(".")
     return f"{whole}.{fraction[:6]:0<6}" if dot else whole
+
+
+_FORMATS: dict[str, Decode] = {
+    "byte": parse_bytes, "binary": parse_bytes, "date": parse_date, "date-time": parse_date_time, "time": parse_time,
+    "duration": parse_duration, "timedelta": parse_duration,
+}  # fmt: skip
