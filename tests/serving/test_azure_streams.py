@@ -78,7 +78,8 @@ def test_every_kind_of_generator(make_replica: Callable[[], Any]) -> None:
         "    await asyncio.sleep(0)\n    yield i",
         "async def that returns one": "async def items(n):\n  for i in range(n): yield i\n"
         "async def run(n): return items(n)",
-        "def that returns an async one": "async def items(n):\n  for i in range(n): yield i\ndef run(n): return items(n)",
+        "def that returns an async one": "async def items(n):\n  for i in range(n): yield i\n"
+        "def run(n): return items(n)",
         "async def that returns a plain one": "async def run(n): return (i for i in range(n))",
         "def that returns a plain one": "def run(n): return (i for i in range(n))",
     }

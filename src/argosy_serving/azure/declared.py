@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from argosy_serving.azure.decorators import DECLARATION, Declaration, Input, convert
+from argosy_serving.azure.parameter_types import AbstractParameterType
 from argosy_serving.azure.raw_http import RAW_HTTP
 from argosy_serving.schema import DataTypes, Field, InvalidInput, SampleDefinition, Schema, generate_schema
 from argosy_serving.schema.parse import parse_schema
@@ -19,6 +20,9 @@ from argosy_serving.schema.problems import describe
 
 _NUMPY, _PANDAS, _STANDARD = "NumpyParameterType", "PandasParameterType", "StandardPythonParameterType"
 _HOMES = ("argosy_serving.azure.parameter_types", "inference_schema.parameter_types.")
+# Parameters that carry the request, never an input of it.
+NOT_INPUTS = ("request", "request_headers")
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 # The frames of a schema take these as they come.
 _KNOWN_ORIENTS = ("records", "split", "columns")
 _RAW_MODULES = ("azureml.contrib.services.aml_request", "azureml_inference_server_http.api.aml_request")
@@ -44,13 +48,16 @@ def declaration_of(run: Callable[..., Any]) -> "Declaration | None":
 def schema_of(declaration: Declaration) -> Schema:
     """Raises ValueError when an input's sample cannot be read."""
     parameters = inspect.signature(declaration.function).parameters
-    names = [name for name in parameters if name in declaration.inputs]
+    names = [p.name for p in parameters.values() if p.kind in _BY_NAME and p.name not in NOT_INPUTS]
     names += [name for name in declaration.inputs if name not in names]
     inputs = {}
     for name in names:
-        field = _input_field(name, declaration.inputs[name])
+        # A parameter without a decorator gets what JSON says.
+        declared = declaration.inputs.get(name)
+        field = _loose(name, {}) if declared is None else _input_field(name, declared)
         has_default = name in parameters and parameters[name].default is not inspect.Parameter.empty
-        inputs[name] = replace(field, required=not (declaration.inputs[name].optional or has_default))
+        optional = has_default or (declared is not None and declared.optional)
+        inputs[name] = replace(field, required=not optional)
     outputs = {} if declaration.output is None else {"output": _loose("output", _fragment(declaration.output))}
     return Schema(inputs, outputs)
 
@@ -108,10 +115,10 @@ def _closure(function: Any) -> dict[str, Any]:
 
 def _input_field(name: str, declared: Input) -> Field:
     kind = declared.type
-    if not declared.converts or not _is_plain(kind):
-        # `run`, or the type's own code inside of it, takes the value as JSON made it.
+    if not declared.converts or not _is_known(kind):
+        # `run`, or the real package's decorators around it, take the value as JSON made it.
         return _loose(name, _fragment(kind))
-    if (exact := _exact(name, kind)) is not None:
+    if _is_plain(kind) and (exact := _exact(name, kind)) is not None:
         return exact
 
     def decode(value: Any, at: str, _: bool) -> Any:
@@ -122,6 +129,12 @@ def _input_field(name: str, declared: Input) -> Field:
             raise InvalidInput(at, expected, f"{describe(value)} ({str(problem)[:200]})") from None
 
     return replace(_loose(name, _fragment(kind)), make=lambda: decode)
+
+
+def _is_known(kind: Any) -> bool:
+    """Whether converting it here is converting it once. What a script's own type makes of a value need not be what
+    the real package's decorators take for converted; ours are not called."""
+    return _is_plain(kind) or isinstance(kind, AbstractParameterType)
 
 
 def _is_plain(kind: Any) -> bool:

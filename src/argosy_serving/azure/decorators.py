@@ -98,7 +98,7 @@ def convert(kind: Any, value: Any) -> Any:
     each = getattr(kind, "sample_data_type_list", None)
     if each and isinstance(value, list):
         return [convert(each[0], item) for item in value]
-    if isinstance(value, kind.sample_data_type) and kind.sample_data_type not in (str, dict, list):
+    if isinstance(value, getattr(kind, "sample_data_type", ())):
         return value
     return kind.deserialize_input(value)
 

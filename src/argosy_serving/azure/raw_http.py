@@ -15,6 +15,7 @@ import orjson
 from argosy_serving.answers import JSON, Response
 from argosy_serving.multipart import NotMultipart, is_multipart, parse_multipart
 from argosy_serving.schema import InvalidInput
+from argosy_serving.schema.problems import step
 
 RAW_HTTP = "__argosy_raw_http__"
 _FORM = "application/x-www-form-urlencoded"
@@ -52,6 +53,10 @@ class Headers(Mapping[str, str]):
 _Value = TypeVar("_Value")
 
 
+class MissingField(InvalidInput, KeyError):
+    """A script asked for a field that the caller did not send: 400, unless the script catches it as a KeyError."""
+
+
 class Values(dict[str, _Value]):
     """Fields, each by its first value; `getlist` has all."""
 
@@ -60,6 +65,9 @@ class Values(dict[str, _Value]):
         for name, value in pairs:
             self._lists.setdefault(name, []).append(value)
         super().__init__({name: values[0] for name, values in self._lists.items()})
+
+    def __missing__(self, name: str) -> _Value:
+        raise MissingField(step("", name), "this field", "nothing")
 
     def getlist(self, name: str) -> "list[_Value]":
         return list(self._lists.get(name, []))
