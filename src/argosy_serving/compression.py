@@ -1,4 +1,4 @@
-"""Compressed request bodies: gzip always, zstd where the model's environment has it, up to a limit."""
+"""Compressed request bodies: gzip and deflate always, zstd where the model's environment has it, up to a limit."""
 
 import importlib
 import io
@@ -10,17 +10,20 @@ from typing import Any
 from argosy_serving.refusals import BadInput, TooLarge, WrongType
 
 _CHUNK_BYTES = 65_536
+_FRAMES = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}  # deflate is the zlib format in HTTP
 _MOST_MEMBERS = 4096
 _ZSTD_WINDOW_LOG = 23  # 8 MB, the most a Content-Encoding may ask for (RFC 9659)
 
 
 def encoding_of(headers: Mapping[bytes, bytes]) -> str:
-    """How the body is compressed: gzip, zstd, or '' for not at all. Raises WrongType for anything else."""
+    """How the body is compressed: gzip, deflate, zstd, or '' for not at all. Raises WrongType for anything else."""
     name = headers.get(b"content-encoding", b"").strip().lower().decode("latin-1")
     if name in ("", "identity"):
         return ""
     if name in ("gzip", "x-gzip"):
         return "gzip"
+    if name == "deflate":
+        return name
     if name == "zstd":
         if _zstd() is None:
             raise WrongType("content-encoding zstd", "The model's environment has no zstandard; send gzip, or add it.")
@@ -30,10 +33,10 @@ def encoding_of(headers: Mapping[bytes, bytes]) -> str:
 
 def decompress(body: bytes, encoding: str, limit_bytes: int) -> bytes:
     """The body as it was. Raises BadInput when it is damaged, TooLarge beyond `limit_bytes`."""
-    return _gunzip(body, limit_bytes) if encoding == "gzip" else _unzstd(body, limit_bytes)
+    return _unzstd(body, limit_bytes) if encoding == "zstd" else _inflate(body, encoding, limit_bytes)
 
 
-def _gunzip(body: bytes, limit_bytes: int) -> bytes:
+def _inflate(body: bytes, encoding: str, limit_bytes: int) -> bytes:
     """Fed in chunks: what zlib leaves over is copied, and a body of many small members must not be copied for each."""
     out = bytearray()
     members, place, rest = 0, 0, b""
@@ -46,19 +49,19 @@ def _gunzip(body: bytes, limit_bytes: int) -> bytes:
         if inflater is None:
             members += 1
             if members > _MOST_MEMBERS:
-                raise _damaged("gzip", f"more than {_MOST_MEMBERS} members")
-            inflater = zlib.decompressobj(wbits=31)
+                raise _damaged(encoding, f"more than {_MOST_MEMBERS} members")
+            inflater = zlib.decompressobj(_FRAMES[encoding])
         try:
             out += inflater.decompress(rest, limit_bytes - len(out) + 1)
         except zlib.error as problem:
-            raise _damaged("gzip", str(problem)) from None
+            raise _damaged(encoding, str(problem)) from None
         if len(out) > limit_bytes:
             raise TooLarge(limit_bytes)
         rest = inflater.unconsumed_tail
         if inflater.eof:
             rest, inflater = inflater.unused_data, None
     if inflater is not None or not members:
-        raise _damaged("gzip", "it ends too early")
+        raise _damaged(encoding, "it ends too early")
     return bytes(out)
 
 

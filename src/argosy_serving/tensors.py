@@ -157,9 +157,17 @@ def _as_array(np: Any, value: Any) -> Any:
             plain = np.asarray(value, dtype=object)
             # numpy would make text of the numbers beside it.
             return array if all(isinstance(item, str) for item in plain.reshape(-1)) else plain
-        return array if array.dtype.names is None else np.array(array.tolist() or [], dtype=object).reshape(-1)
+        return array if array.dtype.names is None else _records(np, array)
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def _records(np: Any, array: Any) -> Any:
+    flat = array.reshape(-1)
+    made = np.empty(len(flat), dtype=object)
+    for place, record in enumerate(flat.tolist()):
+        made[place] = record
+    return made.reshape(array.shape)
 
 
 def _as_bytes(item: Any) -> bytes:

@@ -160,7 +160,7 @@ def test_a_stream_cannot_promise_more_than_it_carries(serve: Any) -> None:
 def test_frames_as_arrow(serve: Any) -> None:
     script = "def run(x): return {'types': [str(t) for t in x.dtypes], 'rows': x}"
     replica = serve(script, FRAME)
-    moment = datetime.datetime(2024, 5, 31, 12, tzinfo=datetime.timezone.utc)
+    moment = datetime.datetime(2024, 5, 31, 12, tzinfo=datetime.UTC)
     columns = {
         "price": pa.array([decimal.Decimal("1.10"), None]),
         "name": pa.array(["x", None]),
@@ -265,6 +265,7 @@ def test_compressed_bodies(serve: Any) -> None:
     expected = {"type": "float64", "value": [[1.5, 2.0]]}
     for encoding, body in (
         ("gzip", gzip.compress(plain)), ("GZIP", halves), ("zstd", zstandard.compress(plain)), ("identity", plain),
+        ("deflate", zlib.compress(plain)),
     ):  # fmt: skip
         reply = replica.score(body, {"content-encoding": encoding})
         assert (reply.status, reply.json) == (200, expected), reply.body
