@@ -10,6 +10,7 @@ from argosy.manifests.dependencies import Dependencies, combine
 from argosy.manifests.infer import Inferred, as_dependencies, infer
 from argosy.manifests.lock import resolve
 from argosy.manifests.no_script import SCRIPT, generate, without_generated
+from argosy.manifests.provided import without_provided
 from argosy.manifests.registry import ManifestRegistry
 from argosy.manifests.requirements import parse_requirements
 from argosy.manifests.runtime import choose_python, parse_runtime
@@ -167,7 +168,10 @@ class ManifestBuilder:
             name = given.get("requirements_name") or "requirements.txt"
             found.append(parse_requirements(given["requirements"], name))
         if found:
-            return combine(*found), []
+            wishes = without_provided(combine(*found))
+            for note in wishes.notes:
+                say(note)
+            return wishes, []
         inspections = [(model.reference, model.inspection) for model in parts.models]
         inferred = infer(parts.script_facts, inspections, parts.schema)
         for one in inferred:

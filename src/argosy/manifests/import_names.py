@@ -1,7 +1,12 @@
 """Modules by the distribution that brings them, where the names differ."""
 
 # Never asked of an index: every replica has the serving runtime, and `argosy` itself only makes schema files.
-PROVIDED = frozenset({"argosy", "argosy_serving"})
+PROVIDED = frozenset({
+    "argosy", "argosy_serving",
+    # Every replica has stand-ins for what scripts of Azure ML import of these.
+    "azureml.api", "azureml.contrib.services", "azureml.datacollector", "azureml_inference_server_http",
+    "inference_schema",
+})  # fmt: skip
 
 # Names shared by many distributions; a module of theirs that is not in the table tells nothing.
 NAMESPACES = frozenset({"azure", "azureml", "google", "ruamel", "zope"})
@@ -22,11 +27,8 @@ DISTRIBUTIONS = {
     "azure.identity": "azure-identity",
     "azure.keyvault.secrets": "azure-keyvault-secrets",
     "azure.storage.blob": "azure-storage-blob",
-    "azureml.api": "azure-ml-api-sdk",
     "azureml.ai.monitoring": "azureml-ai-monitoring",
-    "azureml.contrib.services": "azureml-contrib-services",
     "azureml.core": "azureml-core",
-    "azureml.datacollector": "azureml-datacollector",
     "azureml.dataprep": "azureml-dataprep",
     "azureml.defaults": "azureml-defaults",
     "azureml.monitoring": "azureml-monitoring",
@@ -49,7 +51,6 @@ DISTRIBUTIONS = {
     "google.protobuf": "protobuf",
     "grpc": "grpcio",
     "imblearn": "imbalanced-learn",
-    "inference_schema": "inference-schema",
     "jose": "python-jose",
     "jwt": "pyjwt",
     "kafka": "kafka-python",
