@@ -15,7 +15,7 @@ import orjson
 from argosy_serving import docs_page, documents
 from argosy_serving.admission import Admission, Entry
 from argosy_serving.auth import caller_of
-from argosy_serving.bodies import Exchange, exchange_of
+from argosy_serving.bodies import Exchange, exchange_of, installed
 from argosy_serving.inference_routes import Choose, Inference
 from argosy_serving.metrics import Metrics
 from argosy_serving.protocol import Answer, Gone, Request
@@ -83,8 +83,16 @@ class App:
         }
         self._documents: dict[tuple[Any, ...], bytes] = {}
         prefix = f"/api/v1/service/{spec.service}"
+        self._forms = installed()
         self._inference = Inference(
-            spec, image, lambda: self.schema, self._check_ready, self._answer, self._for_readers, self._score
+            spec,
+            image,
+            lambda: self.schema,
+            self._check_ready,
+            self._answer,
+            self._for_readers,
+            self._score,
+            self._forms,
         )
         self._inference_paths = ("/v2/", f"{prefix}/v2/")
         self._routes: dict[str, tuple[str, Handler]] = {
@@ -213,7 +221,9 @@ class App:
 
     def _exchange(self, headers: "dict[bytes, bytes]", limit_bytes: int) -> "Exchange | None":
         """How to read and answer what is not plain JSON; None, and remembered, when a second look says it is."""
-        exchange = exchange_of(headers, limit_bytes, self.schema if self._with_schema else None, self._raw_http)
+        exchange = exchange_of(
+            headers, limit_bytes, self.schema if self._with_schema else None, self._raw_http, self._forms
+        )
         if exchange is None and b"content-encoding" not in headers and len(self._plain) < _TYPES_KNOWN:
             self._plain.add((headers.get(b"content-type"), headers.get(b"accept")))
         return exchange
@@ -312,8 +322,9 @@ class App:
             key = (render, prefix, scheme, settings.auth, self.schema is None)
             if key not in self._documents:
                 about = documents.About(
-                    self._spec.service, self._spec.revision, self._models, prefix, scheme, settings.auth
-                )
+                    self._spec.service, self._spec.revision, self._models, prefix, scheme, settings.auth,
+                    self._forms.forms,
+                )  # fmt: skip
                 self._documents[key] = render(about, self.schema)
             return self._answer(self._documents[key], request)
 

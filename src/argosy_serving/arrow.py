@@ -8,14 +8,14 @@ Streams come from strangers, so only types are read whose size the body bounds, 
 is touched before pyarrow has validated it.
 """
 
+import importlib.metadata
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 
 from argosy_serving.answers import NotEncodable, encode_json
-from argosy_serving.refusals import WrongType
 from argosy_serving.schema import Field, InvalidInput, Schema
 from argosy_serving.schema.problems import step
 from argosy_serving.schema.records import structured
@@ -26,23 +26,29 @@ _RECORD_BATCH_COMPRESSION = 3  # the place of `compression` in the flatbuffer ta
 _DICTIONARY_BATCH_DATA = 1
 
 
-def load_pyarrow() -> Any:
-    """The module. Raises WrongType when the environment has none that is safe."""
+def lacking() -> str:
+    """Why streams cannot be read here, '' when they can. Imports nothing."""
     try:
-        import pyarrow  # here, because only the model's own environment has it
-    except ImportError:
-        raise WrongType(ARROW, "The model's environment has no pyarrow. Send application/json, or add it.") from None
-    if tuple(int(part) for part in pyarrow.__version__.split(".")[:3] if part.isdigit()) < _SAFE_SINCE:
-        raise WrongType(ARROW, f"pyarrow {pyarrow.__version__} cannot read streams safely; 14.0.1 and later can.")
-    return pyarrow
+        version = importlib.metadata.version("pyarrow")
+    except importlib.metadata.PackageNotFoundError:
+        return "The model's environment has no pyarrow. Send application/json, or add it."
+    if tuple(int(part) for part in version.split(".")[:3] if part.isdigit()) < _SAFE_SINCE:
+        return f"pyarrow {version} cannot read streams safely; 14.0.1 and later can."
+    return ""
 
 
 def read_arrow(schema: Schema, body: bytes) -> "dict[str, Any]":
-    """The arguments of `run`. Raises InvalidInput, and WrongType without pyarrow."""
-    pa = load_pyarrow()
+    """The arguments of `run`. Raises InvalidInput."""
+    import pyarrow as pa  # here, because only the model's own environment has it
+
     table = read_table(pa, body)
+    arguments: dict[str, Any] = _guarded(pa, lambda: _arguments(pa, schema, table))
+    return arguments
+
+
+def _guarded(pa: Any, read: Callable[[], Any]) -> Any:
     try:
-        return _arguments(pa, schema, table)
+        return read()
     except (pa.ArrowException, NotEncodable, OverflowError, TypeError, ValueError) as problem:
         if isinstance(problem, InvalidInput):
             raise
@@ -67,6 +73,14 @@ def _arguments(pa: Any, schema: Schema, table: Any) -> "dict[str, Any]":
         else:
             document[name] = orjson.loads(encode_json(cell.as_py()))
     return schema.decode_mixed(ready, document)
+
+
+def read_part(schema: Schema, each: Field, content: bytes) -> Any:
+    """One input from a stream of its own. Raises InvalidInput."""
+    import pyarrow as pa  # as above
+
+    table = read_table(pa, content)
+    return _guarded(pa, lambda: read_input(pa, schema, each, table))
 
 
 def read_input(pa: Any, schema: Schema, each: Field, table: Any) -> Any:
@@ -234,7 +248,8 @@ def _from_dictionary(pa: Any, chunk: Any, wanted: str) -> "list[Any]":
 
 def write_arrow(value: Any, name: str) -> "bytes | None":
     """The answer as a stream; None when it is no table. An array is one column `name`, lists for further axes."""
-    pa = load_pyarrow()
+    import pyarrow as pa  # as above
+
     try:
         table = _table(pa, value, name)
         if table is None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import orjson
 
-from argosy_serving import compression
-from argosy_serving.arrow import ARROW, load_pyarrow, read_arrow, read_input, read_table, write_arrow
+from argosy_serving import arrow, compression, npy
+from argosy_serving.arrow import ARROW, read_arrow, read_part, write_arrow
 from argosy_serving.multipart import NotMultipart, parse_multipart
-from argosy_serving.npy import NPY, load_numpy, parse_npy, read_npy, write_npy
+from argosy_serving.npy import NPY, parse_npy, read_npy, write_npy
 from argosy_serving.refusals import NotAcceptable, WrongType
 from argosy_serving.schema import Field, InvalidInput, Schema
 from argosy_serving.schema.problems import step
@@ -29,6 +29,26 @@ Encoded = tuple[bytes, bytes, "list[tuple[bytes, bytes]]"]  # content type, body
 def is_json(kind: str) -> bool:
     """Text counts as JSON, for many clients send nothing better."""
     return not kind or kind == JSON or kind.startswith("text/") or kind.endswith("+json")
+
+
+@dataclass(frozen=True)
+class Installed:
+    """For each content type beside JSON, why the environment cannot read and write it; '' when it can."""
+
+    lacking: "Mapping[str, str]"
+
+    @property
+    def forms(self) -> "tuple[str, ...]":
+        return tuple(kind for kind, why in self.lacking.items() if not why)
+
+    def check(self, kind: str) -> None:
+        """Raise WrongType when `kind` cannot be read."""
+        if self.lacking[kind]:
+            raise WrongType(kind, self.lacking[kind])
+
+
+def installed() -> Installed:
+    return Installed({ARROW: arrow.lacking(), NPY: npy.lacking()})
 
 
 @dataclass(frozen=True)
@@ -50,7 +70,7 @@ class Exchange:
 
 
 def exchange_of(
-    headers: Mapping[bytes, bytes], limit_bytes: int, schema: "Schema | None", raw: bool
+    headers: Mapping[bytes, bytes], limit_bytes: int, schema: "Schema | None", raw: bool, forms: Installed
 ) -> "Exchange | None":
     """Decided before the body is read; None for plain JSON. `raw`: the script reads and answers as it likes.
 
@@ -58,10 +78,10 @@ def exchange_of(
     """
     encoding = compression.encoding_of(headers)
     given = headers.get(b"content-type", b"").decode("latin-1")
-    read = _reader(given, schema) if schema is not None and not raw else None
+    read = _reader(given, schema, forms) if schema is not None and not raw else None
     outputs = list(schema.outputs) if schema is not None else []
     name = outputs[0] if len(outputs) == 1 else "output"
-    write = None if raw else _writer(headers.get(b"accept", b"").decode("latin-1").lower(), name)
+    write = None if raw else _writer(headers.get(b"accept", b"").decode("latin-1").lower(), name, forms)
     if not encoding and read is None and write is None:
         return None
     return Exchange(encoding, limit_bytes, read or _nothing, write or _nothing)
@@ -71,19 +91,19 @@ def _nothing(_: Any) -> None:
     return None
 
 
-def _reader(given: str, schema: Schema) -> "Read | None":
+def _reader(given: str, schema: Schema, forms: Installed) -> "Read | None":
     kind = given.partition(";")[0].strip().lower()
     only = schema.only_input
     if kind == ARROW:
-        load_pyarrow()
+        forms.check(ARROW)
         return functools.partial(read_arrow, schema)
     if kind == NPY:
         if only is None or only.type != "numpy":
             raise WrongType(NPY, f"It holds one array, and the inputs are: {_told(schema)}. Send application/json.")
-        load_numpy()
+        forms.check(NPY)
         return functools.partial(read_npy, schema)
     if kind == FORM:
-        return lambda body: _read_form(schema, body, given)
+        return lambda body: _read_form(schema, body, given, forms)
     if is_json(kind):
         return None
     if only is not None and only.is_bytes:
@@ -103,7 +123,7 @@ def _raw(schema: Schema, each: Field, content: bytes) -> Any:
     return schema.decode_one(each.name, text)
 
 
-def _read_form(schema: Schema, body: bytes, given: str) -> "dict[str, Any]":
+def _read_form(schema: Schema, body: bytes, given: str, forms: Installed) -> "dict[str, Any]":
     ready: dict[str, Any] = {}
     document: dict[str, Any] = {}
     try:
@@ -120,8 +140,8 @@ def _read_form(schema: Schema, body: bytes, given: str) -> "dict[str, Any]":
         if each.is_bytes and kind != JSON:
             ready[part.name] = _raw(schema, each, part.body)
         elif each.make_typed is not None and kind == ARROW:
-            pa = load_pyarrow()
-            ready[part.name] = read_input(pa, schema, each, read_table(pa, part.body))
+            forms.check(ARROW)
+            ready[part.name] = read_part(schema, each, part.body)
         elif each.type == "numpy" and kind == NPY:
             ready[part.name] = schema.decode_typed(part.name, parse_npy(part.body, at), at)
         else:
@@ -142,19 +162,17 @@ def _part_value(content: bytes, kind: str, each: Field, at: str) -> Any:
         raise InvalidInput(at, "valid JSON", f"something else: {problem}") from None
 
 
-def _writer(accept: str, name: str) -> "Callable[[Any], Encoded | None] | None":
+def _writer(accept: str, name: str, forms: Installed) -> "Callable[[Any], Encoded | None] | None":
     """For the first form named that there is; None for JSON, also when only forms are named that there are not."""
     kinds = [each.partition(";")[0].strip() for each in accept.split(",")]
     wanted = next((kind for kind in kinds if kind in (ARROW, NPY, JSON)), JSON)
     if wanted == JSON:
         return None
     json_too = any(kind in (JSON, "application/*", "*/*") for kind in kinds)
-    try:
-        load_pyarrow() if wanted == ARROW else load_numpy()
-    except WrongType as problem:
+    if forms.lacking[wanted]:
         if json_too:
             return None
-        raise NotAcceptable(wanted, problem.instead) from None
+        raise NotAcceptable(wanted, forms.lacking[wanted])
     encode = write_arrow if wanted == ARROW else write_npy
 
     def write(value: Any) -> "Encoded | None":

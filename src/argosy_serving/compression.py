@@ -1,6 +1,6 @@
 """Compressed request bodies: gzip and deflate always, zstd where the model's environment has it, up to a limit."""
 
-import importlib
+import importlib.util
 import io
 import sys
 import zlib
@@ -12,6 +12,7 @@ from argosy_serving.refusals import BadInput, TooLarge, WrongType
 _CHUNK_BYTES = 65_536
 _FRAMES = {"gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}  # deflate is the zlib format in HTTP
 _MOST_MEMBERS = 4096
+_ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "zstandard"
 _ZSTD_WINDOW_LOG = 23  # 8 MB, the most a Content-Encoding may ask for (RFC 9659)
 
 
@@ -25,7 +26,7 @@ def encoding_of(headers: Mapping[bytes, bytes]) -> str:
     if name == "deflate":
         return name
     if name == "zstd":
-        if _zstd() is None:
+        if importlib.util.find_spec(_ZSTD) is None:
             raise WrongType("content-encoding zstd", "The model's environment has no zstandard; send gzip, or add it.")
         return name
     raise WrongType(f"content-encoding {name}", "Send the body as it is, or compressed with gzip.")
@@ -66,8 +67,7 @@ def _inflate(body: bytes, encoding: str, limit_bytes: int) -> bytes:
 
 
 def _unzstd(body: bytes, limit_bytes: int) -> bytes:
-    module = _zstd()
-    assert module is not None, "asked before the body was read"
+    module: Any = importlib.import_module(_ZSTD)  # here, because only the model's own environment may have it
     try:
         if hasattr(module, "ZstdFile"):  # the standard library's, since Python 3.14
             options = {module.DecompressionParameter.window_log_max: _ZSTD_WINDOW_LOG}
@@ -81,15 +81,6 @@ def _unzstd(body: bytes, limit_bytes: int) -> bytes:
     if len(out) > limit_bytes:
         raise TooLarge(limit_bytes)
     return out
-
-
-def _zstd() -> Any:
-    """The module that knows zstd, or None. Imported with the first body that needs it."""
-    name = "compression.zstd" if sys.version_info >= (3, 14) else "zstandard"
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        return None
 
 
 def _damaged(encoding: str, why: str) -> BadInput:

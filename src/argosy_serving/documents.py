@@ -10,11 +10,15 @@ from typing import Any
 
 import orjson
 
+from argosy_serving import inference_document
+from argosy_serving.npy import NPY
 from argosy_serving.schema import Field, Schema, sample_from_schema
 
 _ERRORS = {
     "400": "The body does not fit the schema; details name the field.",
     "401": "The key is missing or wrong.",
+    "406": "The answer has none of the forms that Accept names.",
+    "408": "The body came too slowly.",
     "413": "The body is too large.",
     "415": "The content type or encoding cannot be read.",
     "429": "Overload: queue_full, queue_wait or deadline. Retry-After says when to come again.",
@@ -46,6 +50,7 @@ class About:
     prefix: str
     scheme: str
     auth: bool
+    answers: "tuple[str, ...]" = ()  # content types beside JSON that there are for answers
 
 
 def _description(about: About) -> str:
@@ -132,17 +137,17 @@ def openapi(about: About, schema: "Schema | None") -> bytes:
         "200": {
             "description": "The answer.",
             "headers": {"x-request-id": {"schema": {"type": "string"}, "description": "Names the request in the log."}},
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ServiceOutput"}}},
+            "content": {
+                "application/json": {"schema": {"$ref": "#/components/schemas/ServiceOutput"}},
+                **{kind: {} for kind in about.answers},
+            },
         }
     }
     for code, text in _ERRORS.items():
         responses[code] = {"description": text, "content": error}
         if code in ("429", "503"):
             responses[code]["headers"] = retry
-    body = {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ServiceInput"}}},
-    }
+    body = {"required": True, "content": _contents(about, schema)}
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": about.service, "description": _description(about), "version": str(about.revision)},
@@ -169,12 +174,14 @@ def openapi(about: About, schema: "Schema | None") -> bytes:
                     "responses": responses,
                 }
             },
+            **inference_document.paths(about.service, about.revision, schema, _ERRORS),
         },
         "components": {
             "schemas": {
                 "ServiceInput": _for_openapi(_input(schema)),
                 "ServiceOutput": _for_openapi(_output(schema)),
                 "ErrorResponse": _ERROR_RESPONSE,
+                **inference_document.SCHEMAS,
             }
         },
     }
@@ -182,6 +189,27 @@ def openapi(about: About, schema: "Schema | None") -> bytes:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}]
     return orjson.dumps(document, option=orjson.OPT_INDENT_2)
+
+
+def _contents(about: About, schema: "Schema | None") -> dict[str, Any]:
+    """The forms that a body may have, as far as the schema gives them a sense."""
+    made: dict[str, Any] = {"application/json": {"schema": {"$ref": "#/components/schemas/ServiceInput"}}}
+    if schema is None or not schema.inputs:
+        return made
+    only = schema.only_input
+    if any(each.is_bytes for each in schema.inputs.values()):
+        form = _for_openapi(_object(schema.inputs))
+        for name, each in schema.inputs.items():
+            if each.is_bytes:
+                form["properties"][name] = {"contentMediaType": "application/octet-stream"}
+        others = {name: {"contentType": "application/json"} for name, e in schema.inputs.items() if not e.is_bytes}
+        made["multipart/form-data"] = {"schema": form} | ({"encoding": others} if others else {})
+    if only is not None and only.is_bytes:
+        made["application/octet-stream"] = {}
+    for kind in about.answers:
+        if kind != NPY or (only is not None and only.type == "numpy"):
+            made[kind] = {}
+    return made
 
 
 def _for_swagger(fragment: Any) -> Any:

@@ -11,7 +11,8 @@ from typing import Any
 
 import orjson
 
-from argosy_serving.bodies import Encoded
+from argosy_serving.bodies import Encoded, Installed
+from argosy_serving.npy import NPY
 from argosy_serving.refusals import BadInput, NotAcceptable, WrongType
 from argosy_serving.schema import Field, InvalidInput, Schema
 from argosy_serving.schema.frames import Column
@@ -261,14 +262,14 @@ def _nested(values: "list[Any]", shape: "tuple[int, ...]") -> Any:
     return values
 
 
-def inference(schema: "Schema | None", model: str, version: str, headers: Mapping[bytes, bytes]) -> Inference:
+def inference(
+    schema: "Schema | None", model: str, version: str, headers: Mapping[bytes, bytes], forms: Installed
+) -> Inference:
     """Decided before the body is read. Raises BadInput and WrongType."""
     if schema is None:
         raise BadInput("This service has no schema, so its inputs have no names. Use /score, or add a schema.")
-    try:
-        import numpy  # noqa: F401 - only the model's own environment has it
-    except ImportError:
-        raise WrongType("tensors", "The model's environment has no numpy. Use /score, or add it.") from None
+    if forms.lacking[NPY]:
+        raise WrongType("tensors", forms.lacking[NPY])
     given = headers.get(HEADER_LENGTH)
     if given is None:
         return Inference(schema, model, version, None)

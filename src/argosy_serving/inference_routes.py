@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from argosy_serving import __version__, inference
-from argosy_serving.bodies import Exchange
+from argosy_serving.bodies import Exchange, Installed
 from argosy_serving.compression import encoding_of
 from argosy_serving.protocol import Answer, Request
 from argosy_serving.schema import Schema
@@ -35,9 +35,10 @@ class Inference:
         answer: Callable[[bytes, Request], Answer],
         readers: "Callable[[Callable[[Request], Answer]], Handler]",
         score: "Callable[[Request, Choose], Awaitable[Answer]]",
+        forms: Installed,
     ) -> None:
         self._schema, self._check_ready = schema, check_ready
-        self._answer, self._readers, self._score = answer, readers, score
+        self._answer, self._readers, self._score, self._forms = answer, readers, score, forms
         self._versions = {spec.service: [str(spec.revision)], **{m.name: [str(m.version)] for m in image.models}}
 
     def routes(self, prefix: str) -> "dict[str, tuple[str, Handler]]":
@@ -75,7 +76,7 @@ class Inference:
 
     def _infer(self, name: str, version: str) -> Handler:
         def choose(headers: Mapping[bytes, bytes], limit_bytes: int) -> Exchange:
-            one = inference.inference(self._schema(), name, version, headers)
+            one = inference.inference(self._schema(), name, version, headers, self._forms)
             return Exchange(encoding_of(headers), limit_bytes, one.read, one.write)
 
         async def handler(request: Request) -> Answer:

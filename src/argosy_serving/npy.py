@@ -1,10 +1,10 @@
 """Arrays in numpy's own file format, in and out, where the model's environment has numpy."""
 
+import importlib.util
 import io
 import math
 from typing import Any
 
-from argosy_serving.refusals import WrongType
 from argosy_serving.schema import InvalidInput, Schema
 from argosy_serving.schema.problems import step
 
@@ -12,13 +12,11 @@ NPY = "application/x-npy"
 _MOST_AXES = 32
 
 
-def load_numpy() -> Any:
-    """The module. Raises WrongType when the environment has none."""
-    try:
-        import numpy  # here, because only the model's own environment has it
-    except ImportError:
-        raise WrongType(NPY, "The model's environment has no numpy. Send application/json, or add it.") from None
-    return numpy
+def lacking() -> str:
+    """Why arrays cannot be read here, '' when they can. Imports nothing."""
+    if importlib.util.find_spec("numpy") is None:
+        return "The model's environment has no numpy. Send application/json, or add it."
+    return ""
 
 
 def read_npy(schema: Schema, body: bytes) -> "dict[str, Any]":
@@ -33,7 +31,8 @@ def parse_npy(body: bytes, at: str) -> Any:
 
     numpy.load would allocate what the header promises before it looks for the bytes, and can unpickle.
     """
-    np = load_numpy()
+    import numpy as np  # here, because only the model's own environment has it
+
     file = io.BytesIO(body)
     try:
         version = np.lib.format.read_magic(file)
@@ -56,7 +55,8 @@ def parse_npy(body: bytes, at: str) -> Any:
 
 def write_npy(value: Any, _: str) -> "bytes | None":
     """The answer in that format; None when it is no array of numbers, strings or dates."""
-    np = load_numpy()
+    import numpy as np  # as above
+
     if isinstance(value, str):
         return None
     try:

@@ -105,7 +105,6 @@ class WrongType(Refusal):
 
     def __init__(self, received: str, instead: str) -> None:
         super().__init__(f"A body of {received[:100]!r} cannot be read here. {instead}", {"received": received[:100]})
-        self.instead = instead
 
 
 class ScoringFailed(Refusal):

@@ -11,7 +11,9 @@ import openapi_spec_validator
 import orjson
 import pytest
 
+from argosy_serving.arrow import ARROW
 from argosy_serving.documents import About, openapi, swagger
+from argosy_serving.npy import NPY
 from argosy_serving.schema import Schema, parse_schema
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -34,7 +36,7 @@ SCHEMA = {
     },
     "output": {"label": {"swagger": {"type": "array", "items": {"type": "string"}}, "example": ["a"]}},
 }  # fmt: skip
-ABOUT = About("iris", 3, "iris:1", "/api/v1/service/iris", "https", True)
+ABOUT = About("iris", 3, "iris:1", "/api/v1/service/iris", "https", True, (ARROW, NPY))
 
 
 def golden(name: str, made: bytes) -> None:
@@ -49,7 +51,7 @@ def golden(name: str, made: bytes) -> None:
 @pytest.mark.parametrize("schema", [parse_schema(SCHEMA), None], ids=["schema", "bare"])
 @pytest.mark.parametrize("prefix", ["", "/api/v1/service/iris"])
 def test_documents_are_valid(schema: Schema | None, prefix: str) -> None:
-    about = About("iris", 3, "iris:1", prefix, "http", bool(prefix))
+    about = About("iris", 3, "iris:1", prefix, "http", bool(prefix), (ARROW, NPY))
     for render in (swagger, openapi):
         openapi_spec_validator.validate(orjson.loads(render(about, schema)))
 

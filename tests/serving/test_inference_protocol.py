@@ -110,7 +110,7 @@ def serve(replica: Any) -> Any:
     return start
 
 
-def tensor(name: str, datatype: str, shape: list[int], data: Any = None, size: int | None = None) -> dict[str, Any]:
+def tensor(name: str, datatype: str, shape: list[Any], data: Any = None, size: int | None = None) -> dict[str, Any]:
     made: dict[str, Any] = {"name": name, "datatype": datatype, "shape": shape}
     return made | ({"data": data} if size is None else {"parameters": {"binary_data_size": size}})
 

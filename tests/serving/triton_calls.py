@@ -5,6 +5,7 @@ python triton_calls.py HOST:PORT[/prefix] MODEL KEY
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -51,12 +52,13 @@ def main(address: str, model: str, key: str) -> None:
                          for n, a in arrays.items() if a.dtype == object}  # fmt: skip
                 said["answers"].append({"id": answer["id"], "model": answer["model_name"], **values, **texts})
     said["errors"] = []
-    for bad in (
+    bad_calls: tuple[Callable[[], Any], ...] = (
         lambda: client.infer(model, inputs[:1], headers=headers),
         lambda: client.infer(model, inputs),
         lambda: client.infer("other", inputs, headers=headers),
         lambda: client.infer(model, inputs, outputs=[triton.InferRequestedOutput("nope")], headers=headers),
-    ):
+    )
+    for bad in bad_calls:
         try:
             bad()
         except triton.InferenceServerException as problem:
