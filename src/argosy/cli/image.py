@@ -47,7 +47,7 @@ def build(parser: Parser, name: str) -> None:
 
 def create_image(args: argparse.Namespace, session: Session) -> None:
     recipe = recipe_options.chosen(args)
-    if args.manifest is None and args.script is None and args.base is None:
+    if args.manifest is None and not recipe_options.says_what(args):
         raise parsing.UsageError("say what it is made of: --manifest MANIFEST, or -f score.py and further options.")
 
     def finished(operation: Operation) -> tuple[Image, list[Block]]:

@@ -8,6 +8,11 @@ from argosy.cli.parsing import Collect, Parser, file_argument
 if TYPE_CHECKING:
     from argosy.sdk.recipes import RecipeOptions  # for the annotation; the SDK is loaded by the client
 
+SCRIPT_HELP = (
+    "the scoring script: init() and run(); generated when it is left out for one MLflow, ONNX, scikit-learn, XGBoost "
+    "or LightGBM model"
+)
+
 
 def add(parser: Parser, *, registered_as: str, variables: bool = True) -> None:
     """`registered_as` tells the name that a model file gets. Without `variables`, -e and --secret are left out."""
@@ -30,7 +35,7 @@ def add(parser: Parser, *, registered_as: str, variables: bool = True) -> None:
             help=f"a model to register on the way, {registered_as}; repeatable",
         )
     )
-    file_argument(group.add_argument("-f", "--script", metavar="FILE", help="the scoring script: init() and run()"))
+    file_argument(group.add_argument("-f", "--script", metavar="FILE", help=SCRIPT_HELP))
     file_argument(group.add_argument("-c", "--conda-file", metavar="FILE", help="dependencies as a conda file"))
     file_argument(group.add_argument("-p", "--requirements", metavar="FILE", help="dependencies as requirements.txt"))
     file_argument(group.add_argument("-s", "--schema", metavar="FILE", help="the schema of inputs and output, as JSON"))
@@ -74,6 +79,11 @@ def add_variables(group: "argparse._ArgumentGroup | Parser") -> None:
         help="an environment variable whose value is "
         "looked up when a replica starts: env:NAME or file:/path; repeatable",
     )
+
+
+def says_what(args: argparse.Namespace) -> bool:
+    """Whether the options name something to run: a script, a model or a manifest to start from."""
+    return bool(args.script or args.base or args.model or args.model_file)
 
 
 def chosen(args: argparse.Namespace, *, variables: bool = True) -> "RecipeOptions":

@@ -34,8 +34,8 @@ def create_service(args: argparse.Namespace, session: Session) -> None:
         # An image is frozen: variables given here are the service's own, laid over the manifest's.
         recipe |= {"variables": {}, "secrets": {}}
         chosen |= {key: value for key, value in (("environment", args.variable), ("secrets", args.secret)) if value}
-    elif args.script is None and args.base is None:
-        raise UsageError("say what it runs: --image IMAGE, or -f score.py with a model (-m FILE or -i MODEL).")
+    elif not recipe_options.says_what(args):
+        raise UsageError("say what it runs: --image IMAGE, or a model (-m FILE or -i MODEL) with -f score.py.")
     jobs.run(
         session,
         _job(args, "create"),

@@ -1,4 +1,5 @@
-"""Schema files: `from argosy.schema import generate_schema`. The code lives in `argosy_serving`, which replicas carry."""
+"""Schema files: `from argosy.schema import generate_schema`. That code lives in `argosy_serving`, which replicas carry;
+making schemas from samples and hints, and comparing them, is for people alone and lives here."""
 
 from argosy_serving.schema import (
     DataTypes,
