@@ -119,7 +119,7 @@ def lay_out(folder: Path, recipe: Recipe, port: int) -> Path:
         "serving": {"string_answers": "raw"} if recipe.raw_strings else {},
         "environment": {},
     }
-    settings = {"generation": 1, "auth": bool(recipe.key), "keys": [key_hash(recipe.key).hex()] if recipe.key else []}
+    settings = {"generation": 1, "auth": bool(recipe.key), "keys": [key_hash(recipe.key)] if recipe.key else []}
     spec = {
         "id": f"{_SERVICE}-1",
         "service": _SERVICE,

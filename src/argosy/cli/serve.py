@@ -118,11 +118,10 @@ class _Serving:
                     if not reload:
                         raise
                     self._session.tell(f"error: {clean(problem.message)}")
-                if reload:
                     self._session.tell("Waiting for a change of the script, the model or the schema ...")
-                    while self._recipe.stamp() == seen:
-                        time.sleep(_LOOK_EVERY_S)
-                    self._session.tell("Changed: starting again")
+                while self._recipe.stamp() == seen:
+                    time.sleep(_LOOK_EVERY_S)
+                self._session.tell("Changed: starting again")
         except KeyboardInterrupt:
             return 0
 
