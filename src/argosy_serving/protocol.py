@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from pathlib import Path
@@ -168,6 +169,9 @@ async def _send(request: Request, answer: Answer, send: Any) -> None:
 
 async def _send_stream(cycle: Any, answer: Answer, stream: Stream, receive: Any, send: Any) -> None:
     """Chunk by chunk, until the stream ends, its reader has gone, or its deadline has passed."""
+    if cycle.scope["http_version"] == "1.0":
+        # It knows no chunks: the body ends with the connection.
+        cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
     await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
 
     async def pump() -> None:
@@ -194,6 +198,7 @@ async def _send_stream(cycle: Any, answer: Answer, stream: Stream, receive: Any,
         record = stream.form.error(StreamTimeout())
         await send({"type": "http.response.body", "body": record, "more_body": True})
     if stream.whole and sent:
+        cycle.expected_content_length = 0
         await send({"type": "http.response.body", "body": b""})
     else:
         cycle.transport.close()

@@ -238,7 +238,7 @@ def test_an_installed_package_goes_before_the_stand_ins(replica: Any) -> None:
         "import azureml.api.schema.dataTypes as real\nfrom azureml.datacollector import ModelDataCollector\n"
         "import azureml, importlib.util\n"
         "def run(body): return [real.DataTypes, ModelDataCollector.__module__, azureml.MARK,\n"
-        "  importlib.util.find_spec('azureml.core') is None]"
+        "  importlib.util.find_spec('azureml.core.run') is None]"
     )
     package = replica.folder / "image" / "code" / "azureml"
     (package / "api" / "schema").mkdir(parents=True)
@@ -398,3 +398,18 @@ def test_models_lie_where_azure_puts_them(replica: Any) -> None:
     (replica.folder / "image" / "image.json").write_text(json.dumps(document))
     replica.start()
     assert replica.score({}).json == ["models/deep/m.pkl"]
+
+
+def test_the_path_of_a_model(replica: Any) -> None:
+    replica.write_image(
+        "from azureml.core.model import Model\nimport azureml.core\nassert azureml.core.Model is Model\n"
+        "def run(body):\n  name, _, version = body.partition(':')\n"
+        "  try: return open(Model.get_model_path(name, int(version) if version else None)).read()\n"
+        "  except OSError as problem: return str(problem)",
+        models={"iris": {"model.pkl": b"weights"}, "other": {"a": b"", "b": b""}},
+    )
+    replica.start()
+    assert replica.score(b"iris").json == replica.score(b"iris:1").json == "weights"
+    assert "Is a directory" in replica.score(b"other").json
+    for missing in (b"iris:2", b"nothing", b"../models", b"."):
+        assert replica.score(missing).json.endswith("it has iris:1, other:1."), missing

@@ -14,10 +14,16 @@ KEY = "the-primary-key"
 
 
 @contextmanager
-def asked(path: Path, body: Any, *headers: str) -> Iterator[socket.socket]:
+def asked(path: Path, body: Any, *headers: str, http: str = "1.1") -> Iterator[socket.socket]:
     """A connection on which a score request has been sent."""
     raw = json.dumps(body).encode()
-    lines = ["POST /score HTTP/1.1", "host: r", f"authorization: Bearer {KEY}", f"content-length: {len(raw)}", *headers]
+    lines = [
+        f"POST /score HTTP/{http}",
+        "host: r",
+        f"authorization: Bearer {KEY}",
+        f"content-length: {len(raw)}",
+        *headers,
+    ]
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(30)
         connection.connect(str(path))
@@ -103,6 +109,14 @@ def test_the_first_item_arrives_before_the_second_is_made(replica: Any, until: C
         (replica.folder / "scratch" / "go").touch()
         assert read_until(connection, b"0\r\n\r\n").endswith(b'"second"\n\r\n0\r\n\r\n')
     until(lambda: replica.admin("GET", "/status").json["in_flight"] == 0)
+
+
+def test_callers_of_http_1_0_get_a_body_without_chunks(replica: Any) -> None:
+    replica.write_image("def run(n):\n  for i in range(n):\n    yield i", NUMBER)
+    replica.start()
+    with asked(replica.sock, {"n": 3}, http="1.0") as connection:
+        head, _, body = read_until(connection, b"never").partition(b"\r\n\r\n")
+    assert body == b"0\n1\n2\n" and b"transfer-encoding" not in head and b"connection: close" in head
 
 
 def test_an_error_before_the_first_item_is_an_error_like_any_other(replica: Any) -> None:

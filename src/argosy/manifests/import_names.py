@@ -4,8 +4,8 @@
 PROVIDED = frozenset({
     "argosy", "argosy_serving",
     # Every replica has stand-ins for what scripts of Azure ML import of these.
-    "azureml.api", "azureml.contrib.services", "azureml.datacollector", "azureml_inference_server_http",
-    "inference_schema",
+    "azureml.api", "azureml.contrib.services", "azureml.core.model", "azureml.datacollector",
+    "azureml_inference_server_http", "inference_schema",
 })  # fmt: skip
 
 # Names shared by many distributions; a module of theirs that is not in the table tells nothing.

@@ -15,8 +15,8 @@ from argosy.manifests.dependencies import Dependencies, Requirement
 # Normalised name -> what a replica has instead.
 _IN_EVERY_REPLICA = {
     "azureml-inference-server-http": "the replica is the server, and has AMLRequest, AMLResponse and rawhttp",
-    "azureml-defaults": "it installs a server, which the replica is; a script that imports azureml.core must list "
-    "azureml-core",
+    "azureml-defaults": "it installs a server, which the replica is; a script that imports more of azureml.core "
+    "than Model.get_model_path must list azureml-core",
     "azureml-contrib-services": "its classes work in Flask only; the replica has AMLRequest, AMLResponse and rawhttp",
     "azureml-datacollector": "its library cannot be loaded on systems of today; the replica has ModelDataCollector",
     "azure-ml-api-sdk": "the replica has DataTypes, SampleDefinition and generate_schema",

@@ -27,6 +27,8 @@ MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
     "azureml.api.realtime.services": (_GENERATE, ("generate_schema",)),
     "azureml.datacollector": (_COLLECTOR, ("ModelDataCollector",)),
     "azureml.datacollector.modeldatacollector": (_COLLECTOR, ("ModelDataCollector",)),
+    "azureml.core": ("argosy_serving.azure.models", ("Model",)),
+    "azureml.core.model": ("argosy_serving.azure.models", ("Model",)),
     "azureml.contrib.services": ("argosy_serving.azure.raw_http", ("rawhttp",)),
     "azureml.contrib.services.aml_request": _REQUEST,
     "azureml.contrib.services.aml_response": _RESPONSE,
