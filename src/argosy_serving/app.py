@@ -270,7 +270,7 @@ class App:
             self.metrics.answered(status)
         self._add_common(headers, request.headers)
         # The inference protocol wants a text for an error.
-        as_text = request.path.startswith(self._inference_paths)
+        as_text = f"{request.path}/".startswith(self._inference_paths)
         return Answer(status, headers, refusal.text_body() if as_text else refusal.body())
 
     def _add_common(self, out: "list[tuple[bytes, bytes]]", headers: "dict[bytes, bytes]") -> None:

@@ -3,7 +3,6 @@
 Names, operation ids and paths (with the service's prefix in them) are those callers of 2017 know.
 """
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ import orjson
 from argosy_serving import inference_document
 from argosy_serving.npy import NPY
 from argosy_serving.schema import Field, Schema, sample_from_schema
+from argosy_serving.schema.standard import INT_RANGES
 
 _ERRORS = {
     "400": "The body does not fit the schema; details name the field.",
@@ -37,6 +37,7 @@ _ERROR_RESPONSE: dict[str, Any] = {
         }
     },
 }
+_VALUES = ("example", "examples", "default", "enum", "const", "required")  # keywords whose values are no schemas
 _HEALTHY = {"type": "string", "example": "Healthy"}
 
 
@@ -60,13 +61,27 @@ def _description(about: About) -> str:
 def _object(fields: Mapping[str, Field]) -> dict[str, Any]:
     shape: dict[str, Any] = {
         "type": "object",
-        "properties": {name: copy.deepcopy(dict(each.swagger)) for name, each in fields.items()},
+        "properties": {name: _with_ranges(each.swagger) for name, each in fields.items()},
     }
     if fields:
         shape["additionalProperties"] = False
     if required := [name for name, each in fields.items() if each.required]:
         shape["required"] = required
     return shape
+
+
+def _with_ranges(fragment: Any) -> Any:
+    """A copy in which whole numbers of a format have its range: callers are held to it, and few tools know `uint8`."""
+    if isinstance(fragment, list):
+        return [_with_ranges(item) for item in fragment]
+    if not isinstance(fragment, Mapping):
+        return fragment
+    made = {key: value if key in _VALUES else _with_ranges(value) for key, value in fragment.items()}
+    limits = INT_RANGES.get(str(made.get("format")))
+    kinds = made.get("type")
+    if limits is not None and (kinds == "integer" or (isinstance(kinds, list) and "integer" in kinds)):
+        made = {"minimum": limits[0], "maximum": limits[1], **made}
+    return made
 
 
 def _input(schema: "Schema | None") -> dict[str, Any]:
@@ -81,7 +96,7 @@ def _output(schema: "Schema | None") -> dict[str, Any]:
         return {}
     if len(schema.outputs) == 1:
         only = next(iter(schema.outputs.values()))
-        return dict(copy.deepcopy(dict(only.swagger))) | ({"example": only.example} if only.has_example else {})
+        return dict(_with_ranges(only.swagger)) | ({"example": only.example} if only.has_example else {})
     return _object(schema.outputs)
 
 

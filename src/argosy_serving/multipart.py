@@ -11,7 +11,8 @@ from urllib.parse import unquote_to_bytes
 _LONGEST_BOUNDARY = 70  # RFC 2046
 _LONGEST_HEAD_BYTES = 16_384
 _MOST_PARTS = 1000
-_PARAMETER = re.compile(r';\s*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;\s"]*)')
+# A quoted value runs to its closing quote or to the end, so that no text is looked at twice.
+_PARAMETER = re.compile(r';\s*([A-Za-z0-9!#$%&\'*+.^_`|~-]+)\s*=\s*("(?:[^"\\]|\\.)*"?|[^;\s"]*)', re.DOTALL)
 
 
 class NotMultipart(ValueError):
@@ -73,7 +74,7 @@ def parameters(value: str) -> dict[str, str]:
             charset, _, encoded = decode_rfc2231(text)
             found[name[:-1]] = unquote_to_bytes(encoded).decode(_known(charset), "replace")
         elif name not in found:
-            found[name] = unquote(text) if text.startswith('"') else text
+            found[name] = unquote(text if text.endswith('"') else f'{text}"') if text.startswith('"') else text
     return found
 
 

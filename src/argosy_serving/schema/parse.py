@@ -23,7 +23,7 @@ from argosy_serving.schema.frames import COLUMN_TYPES, EXTENSION_TYPES, Column, 
 from argosy_serving.schema.problems import InvalidInput, InvalidSchemaFile, describe, step
 from argosy_serving.schema.records import Records
 from argosy_serving.schema.standard import compile_standard
-from argosy_serving.schema.swagger import array_fragment, array_of, column_of, frame_fragment, made_up
+from argosy_serving.schema.swagger import array_fragment, array_of, column_of, frame_fragment, frame_rules, made_up
 from argosy_serving.schema.typed import TypedDecode, compile_typed
 
 TYPES = ("standard", "numpy", "spark", "pandas")  # the order is that of the numbers in a file of 2017
@@ -256,7 +256,7 @@ def _numpy(entry: Mapping[str, Any], fragment: Mapping[str, Any], at: str) -> _L
         raise InvalidSchemaFile(step(at, "dtype"), f"{dtype!r} cannot be sent as JSON; known: {known}")
     nullable = bool(entry.get("nullable", False))
     return _Layout(
-        fragment or array_fragment(dtype, shape),
+        fragment or array_fragment(dtype, shape, nullable),
         lambda: compile_array(dtype, shape, nullable),
         lambda: compile_typed(dtype, shape, nullable),
         dtype,
@@ -291,20 +291,11 @@ def _pandas(entry: Mapping[str, Any], fragment: Mapping[str, Any], at: str, lega
             raise InvalidSchemaFile(step(at, "extra_columns"), f"ignore or refuse is needed, not {describe(policy)}")
         closed = policy == "refuse"
     return _Layout(
-        _closed(fragment or frame_fragment(columns), closed),
+        frame_rules(fragment or frame_fragment(columns), columns, closed),
         lambda: Frames(columns, closed).decode,
         lambda: Frames(columns, closed).from_columns,
         columns=tuple(columns),
     )
-
-
-def _closed(fragment: Mapping[str, Any], closed: bool) -> Mapping[str, Any]:
-    """The fragment of a frame, saying of further columns what its decoder does."""
-    items = fragment.get("items")
-    if not isinstance(items, Mapping) or (items.get("additionalProperties") is False) == closed:
-        return fragment
-    kept = {key: value for key, value in items.items() if key != "additionalProperties"}
-    return {**fragment, "items": kept | {"additionalProperties": False} if closed else kept}
 
 
 def _columns(given: list[Any], properties: Mapping[str, Any], at: str, legacy: bool) -> "list[Column]":

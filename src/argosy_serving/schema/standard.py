@@ -33,7 +33,7 @@ _WORDS = {
     "null": "null", "boolean": "true or false", "integer": "a whole number", "number": "a number",
     "string": "a string", "array": "an array", "object": "an object",
 }  # fmt: skip
-_INT_RANGES = {
+INT_RANGES = {
     f"{sign}int{bits}": (0, 2**bits - 1) if sign else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     for bits in (8, 16, 32, 64)
     for sign in ("", "u")
@@ -157,8 +157,8 @@ def _bound_steps(fragment: Mapping[str, Any], pointer: str) -> list[Decode]:
         except (re.error, TypeError) as problem:
             raise InvalidSchemaFile(step(pointer, "pattern"), f"no regular expression: {problem}") from None
         steps.append(_bound(("string",), f"a string that matches {pattern}", lambda v: search(v) is not None))
-    if str(fragment.get("format")) in _INT_RANGES and fragment.get("type") == "integer":
-        low, high = _INT_RANGES[fragment["format"]]
+    if str(fragment.get("format")) in INT_RANGES and fragment.get("type") == "integer":
+        low, high = INT_RANGES[fragment["format"]]
         words = f"a whole number from {low} to {high} ({fragment['format']})"
         steps.append(_bound(("integer",), words, lambda v: low <= v <= high))
     return steps

@@ -7,7 +7,9 @@ from argosy_serving.schema.frames import EXTENSION_TYPES, Column
 from argosy_serving.schema.problems import InvalidSchemaFile, describe
 
 _NUMBERS = {"float": "float32", "double": "float64"}
-_INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+# Columns of these cannot hold a missing value.
+WHOLE = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+_INTEGERS = WHOLE[1:]
 
 
 def column_of(fragment: Any, at: str) -> str:
@@ -59,8 +61,9 @@ def leaf_fragment(dtype: str) -> dict[str, Any]:
     return {"bool": {"type": "boolean"}, "str": {"type": "string"}}.get(dtype, {})
 
 
-def array_fragment(dtype: str, shape: "Sequence[int | None]") -> dict[str, Any]:
-    fragment = leaf_fragment(dtype)
+def array_fragment(dtype: str, shape: "Sequence[int | None]", nullable: bool = False) -> dict[str, Any]:
+    holds_null = nullable and dtype.startswith(("float", "datetime64", "timedelta64"))
+    fragment = or_null(leaf_fragment(dtype)) if holds_null else leaf_fragment(dtype)
     for size in reversed(shape):
         fragment = {"type": "array", "items": fragment}
         if size is not None:
@@ -75,6 +78,29 @@ def frame_fragment(columns: Sequence[Column]) -> dict[str, Any]:
             for column in columns
         }
     )
+
+
+def frame_rules(fragment: Mapping[str, Any], columns: Sequence[Column], closed: bool) -> Mapping[str, Any]:
+    """A frame's fragment that says of missing values and of further columns what the decoder does."""
+    items = fragment.get("items")
+    properties = items.get("properties") if isinstance(items, Mapping) else None
+    if not isinstance(items, Mapping) or not isinstance(properties, Mapping):
+        return fragment
+    nullable = {str(column.name) for column in columns if column.nullable and column.dtype not in WHOLE}
+    described = {name: or_null(inner) if name in nullable else inner for name, inner in properties.items()}
+    kept = {key: value for key, value in items.items() if key != "additionalProperties"}
+    rows = {**kept, "properties": described} | ({"additionalProperties": False} if closed else {})
+    return {**fragment, "items": rows}
+
+
+def or_null(fragment: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, or null."""
+    made = dict(fragment)
+    if isinstance(kind := made.get("type"), str) and kind != "null" and not made.get("nullable"):
+        made["type"] = [kind, "null"]
+    if "enum" in made and None not in made["enum"]:
+        made["enum"] = [*made["enum"], None]
+    return made
 
 
 def rows_fragment(properties: Mapping[str, Any]) -> dict[str, Any]:
