@@ -2,7 +2,7 @@
 
 import argparse
 
-from argosy.cli import jobs, parsing, recipe_options
+from argosy.cli import jobs, manifest_test, parsing, recipe_options
 from argosy.cli.output import Block, Pairs, Table
 from argosy.cli.parsing import Parser, leaf
 from argosy.cli.session import Session
@@ -21,10 +21,11 @@ def build(parser: Parser, name: str) -> None:
         [
             "argosy manifest create -n iris -i iris:1 -f score.py -c conda.yml -s schema.json",
             "argosy manifest create -n iris -m iris.pkl -f score.py -p requirements.txt -r python:3.12",
+            "argosy manifest create -n iris -m iris.onnx         # script and schema are generated",
             "argosy manifest create --from iris:1 -i iris:2     # the same recipe with a new model",
         ],
         "What is not given is inferred where it can be: a sample from the schema, dependencies from the script's "
-        "imports\nand from the model.",
+        "imports\nand from the model; script and schema too for a model that tells what it is and takes.",
     )
     create.add_argument("-n", "--name", help="the manifest's name; with --from, that one's name by default")
     create.add_argument("--description", default="", metavar="TEXT", help="what it is")
@@ -47,6 +48,7 @@ def build(parser: Parser, name: str) -> None:
     only = show.add_mutually_exclusive_group()
     only.add_argument("--script", action="store_true", help="print the scoring script and nothing else")
     only.add_argument("--lock", action="store_true", help="print the lock, a requirements file with hashes")
+    manifest_test.build(group)
     delete = leaf(
         group, "delete", "Delete a version that nothing uses.", delete_manifest, ["argosy manifest delete iris:1 --yes"]
     )

@@ -8,7 +8,9 @@ from typing import Any
 _MOST_BYTES = 1_000_000
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over the unix socket at `path`."""
+
     def __init__(self, path: str, timeout_s: float) -> None:
         super().__init__("replica", timeout=timeout_s)
         self._path = path
@@ -21,7 +23,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def ask(path: str, method: str, target: str, body: Any = None, timeout_s: float = 2.0) -> dict[str, Any] | None:
     """The JSON answer, None when nobody (or nobody sane) answers in time."""
-    connection = _UnixConnection(path, timeout_s)
+    connection = UnixConnection(path, timeout_s)
     try:
         content = None if body is None else json.dumps(body)
         connection.request(method, target, content, {"content-type": "application/json"})

@@ -77,7 +77,7 @@ class ProcessTarget:
                 process = subprocess.Popen(
                     [str(launch.python), "-m", "argosy_serving", str(folder / "spec.json")],
                     cwd=folder,
-                    env=_variables(launch, replica_id),
+                    env=replica_variables(launch, replica_id),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -276,7 +276,7 @@ class ProcessTarget:
             path.unlink(missing_ok=True)
 
 
-def _variables(launch: Launch, replica_id: str) -> dict[str, str]:
+def replica_variables(launch: Launch, replica_id: str) -> dict[str, str]:
     """The whole environment of a replica, built from scratch; the user's own values win."""
     own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     models = launch.image_folder / "models"

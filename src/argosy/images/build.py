@@ -37,6 +37,15 @@ class Runnable:
     runtime_folder: Path
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where an image lies on this machine, registered or not."""
+
+    folder: Path
+    python: Path
+    runtime_folder: Path
+
+
 class ImageBuilder:
     """Everything it does is keyed by content, so it can be repeated at any time."""
 
@@ -76,6 +85,15 @@ class ImageBuilder:
             environment_python(self._home.envs, image.environment_key),
             install_runtime(self._home.envs),
         )
+
+    def place(self, manifest: Manifest, say: Say) -> Place:
+        """The image that `create` would make, on disk alone: built when it is missing, and not registered."""
+        key = environment_key(manifest.recipe.lock, _python_of(manifest))
+        models = manifest_contents(self._database, manifest)
+        made = plan(manifest, models, key, runtime_digest(), self._version)
+        self._prepare(manifest, made.digest, key, say)
+        folder = image_folder(self._home.images, made.digest)
+        return Place(folder, environment_python(self._home.envs, key), install_runtime(self._home.envs))
 
     def delete(self, reference: Reference) -> None:
         """Delete the image, and from the disk what no other image needs."""

@@ -11,29 +11,29 @@ HEADER = """\
 
 """
 
-ESTIMATOR = """\
+ESTIMATOR = '''\
 import joblib
 
 
 def init():
-    \"\"\"Once per replica. The model's file lies in the working directory.\"\"\"
+    """Once per replica. The model's file lies in the working directory."""
     global model
     model = joblib.load({file})
 
 
 def run({input}):
-    \"\"\"Per request: the prediction for each row. `predict_proba` instead of `predict` gives probabilities.\"\"\"
+    """Per request: the prediction for each row. `predict_proba` instead of `predict` gives probabilities."""
     return model.predict({input})
-"""
+'''
 
-ONNX = """\
+ONNX = '''\
 import os
 
 import onnxruntime
 
 
 def init():
-    \"\"\"Once per replica. The model's file lies in the working directory.\"\"\"
+    """Once per replica. The model's file lies in the working directory."""
     global session
     options = onnxruntime.SessionOptions()
     # A replica's share of the cores; 0 means all of them.
@@ -42,57 +42,57 @@ def init():
 
 
 def run(**inputs):
-    \"\"\"Per request. Inputs are arrays under the names of the graph, and so are the outputs that are returned.\"\"\"
+    """Per request. Inputs are arrays under the names of the graph, and so are the outputs that are returned."""
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, inputs)))
-"""
+'''
 
-XGBOOST = """\
+XGBOOST = '''\
 import xgboost
 
 
 def init():
-    \"\"\"Once per replica. The model's file lies in the working directory.\"\"\"
+    """Once per replica. The model's file lies in the working directory."""
     global booster
     booster = xgboost.Booster(model_file={file})
 
 
 def run({input}):
-    \"\"\"Per request: what the booster predicts for each row (probabilities, for a classifier).\"\"\"
+    """Per request: what the booster predicts for each row (probabilities, for a classifier)."""
     return booster.predict(xgboost.DMatrix({input}))
-"""
+'''
 
-LIGHTGBM = """\
+LIGHTGBM = '''\
 import lightgbm
 
 
 def init():
-    \"\"\"Once per replica. The model's file lies in the working directory.\"\"\"
+    """Once per replica. The model's file lies in the working directory."""
     global booster
     booster = lightgbm.Booster(model_file={file})
 
 
 def run({input}):
-    \"\"\"Per request: what the booster predicts for each row (probabilities, for a classifier).\"\"\"
+    """Per request: what the booster predicts for each row (probabilities, for a classifier)."""
     return booster.predict({input})
-"""
+'''
 
-MLFLOW = """\
+MLFLOW = '''\
 import os
 
 import mlflow.pyfunc
 
 
 def init():
-    \"\"\"Once per replica. The model's folder lies in the working directory, as a link, which MLflow does not follow.\"\"\"
+    """Once per replica. The model's folder is linked to in the working directory; MLflow wants its real place."""
     global model
     model = mlflow.pyfunc.load_model(os.path.realpath({file}))
 
 
 def run({input}):
-    \"\"\"Per request: what the model's own `predict` answers.\"\"\"
+    """Per request: what the model's own `predict` answers."""
     return model.predict({input})
-"""
+'''
 
 # For a signature of several tensors: MLflow takes them as a dictionary.
 MLFLOW_SEVERAL = MLFLOW.replace("run({input})", "run(**inputs)").replace("predict({input})", "predict(inputs)")

@@ -176,6 +176,7 @@ class AsyncManifests(AsyncGroup):
     versions = awaitable(manifests.versions)
     show = awaitable(manifests.show)
     script = awaitable(manifests.script)
+    test = awaitable(manifests.trial)
     download = awaitable(manifests.download)
     delete = awaitable(manifests.delete)
 

@@ -89,6 +89,7 @@ class Manifests(Group):
     versions = blocking(manifests.versions)
     show = blocking(manifests.show)
     script = blocking(manifests.script)
+    test = blocking(manifests.trial)
     download = blocking(manifests.download)
     delete = blocking(manifests.delete)
 

@@ -2,8 +2,8 @@
 
 import os
 from pathlib import Path
-from urllib.parse import quote
 from typing import Unpack
+from urllib.parse import quote
 
 from argosy.records import Manifest, Operation, check_name
 from argosy.sdk import downloads, operations, recipes
@@ -49,6 +49,17 @@ def script(reference: str) -> Flow[str]:
     manifest = yield from show(reference)
     path = f"{path_of('manifests', manifest.name, manifest.version)}/files/{quote(manifest.recipe.script)}"
     return (yield from call(Request("GET", path))).content.decode(errors="replace")
+
+
+def trial(reference: str, *, wait: bool = True, on_message: OnMessage | None = None) -> Flow[Operation]:
+    """Answer the samples in the environment of its image, which is built when it is missing.
+
+    The operation's result has `test`: `ok`, `failure`, `answers` with times, `advice` on dependencies, `log`.
+    """
+    request = Request(
+        "POST", f"{versioned('manifests', 'manifest', reference)}/test", headers=operations.once(), repeatable=True
+    )
+    return (yield from operations.start(request, wait, on_message))
 
 
 def delete(reference: str) -> Flow[None]:

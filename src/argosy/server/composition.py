@@ -34,6 +34,7 @@ from argosy.server.control import Control
 from argosy.server.jobs import Jobs
 from argosy.server.operations import OperationRunner
 from argosy.server.routing import GatewayRouter, table
+from argosy.server.trials import Trials
 from argosy.services.keyring import Keyring
 from argosy.services.launching import Launcher
 from argosy.services.logs import tail
@@ -97,7 +98,8 @@ class ControlPlane:
         gateway.ensure_running(table(routes))
         host, port = listener.getsockname()[:2]
         recipes = ManifestBuilder(models, manifests, blobs, settings)
-        jobs = Jobs(settings, blobs, models, manifests, recipes, images, builder, services, reconciler)
+        trials = Trials(home, models, manifests, builder)
+        jobs = Jobs(settings, blobs, models, manifests, recipes, images, builder, services, reconciler, trials)
         self.control = Control(
             home=home,
             settings=settings,

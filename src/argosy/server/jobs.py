@@ -18,6 +18,7 @@ from argosy.models.registry import ModelRegistry
 from argosy.models.request import ModelRequest
 from argosy.records import FileEntry, Image, Model, Reference, ServiceSettings, encode
 from argosy.server.operations import Cancelled, Interrupted, Job, Step
+from argosy.server.trials import Trials
 from argosy.services.reconcile import Reconciler
 from argosy.services.registry import ServiceRegistry, Stored
 from argosy.services.settings import changed
@@ -42,6 +43,7 @@ class Jobs:
         image_builder: ImageBuilder,
         services: ServiceRegistry,
         reconciler: Reconciler,
+        trials: Trials,
     ) -> None:
         self._settings = settings
         self._blobs = blobs
@@ -52,6 +54,7 @@ class Jobs:
         self._image_builder = image_builder
         self._services = services
         self._reconciler = reconciler
+        self._trials = trials
 
     def kinds(self) -> Mapping[str, Sequence[Step]]:
         manifest, image = Step("manifest", self._manifest), Step("image", self._image)
@@ -59,6 +62,7 @@ class Jobs:
         return {
             "model.fetch": [Step("fetch", self._fetch), Step("register", self._register)],
             "manifest.create": [manifest],
+            "manifest.test": self._trials.steps(),
             "image.create": [manifest, image],
             "service.create": [manifest, image, Step("deploy", self._create_service), rollout],
             "service.update": [manifest, image, Step("deploy", self._update_service), rollout],
@@ -189,8 +193,12 @@ class Jobs:
         if revision.state == "failed":
             live = stored.live_revision
             kept = f" Revision {live} keeps serving." if live is not None else ""
+            image = self._images.get(Reference.parse("image", revision.image))
+            manifest = self._manifests.get(Reference.parse("manifest", image.manifest))
+            fixes = "".join(f" {text}" for text in self._trials.advice(manifest, [revision.reason, *lines]))
             raise DeployFailed(
-                f"Revision {number} of service {stored.name} did not become ready: {revision.reason}{kept}", lines
+                f"Revision {number} of service {stored.name} did not become ready: {revision.reason}{kept}{fixes}",
+                lines,
             )
         if stored.live_revision == number and self._reconciler.condition(stored).state == "failed":
             raise DeployFailed(f"No replica of service {stored.name} is ready: {reason}", lines)

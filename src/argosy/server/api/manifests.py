@@ -45,6 +45,14 @@ def router(control: Control) -> APIRouter:
                 return file_answer(control, entry.sha256, path)
         raise NotFound("file", f"{manifest.reference}/{path}")
 
+    @routes.post("/{name}/{version}/test", status_code=202, response_model=Operation)
+    def test(name: str, version: str, idempotency_key: IdempotencyKey = None) -> Response:
+        """Answer the samples in the image's own environment; the operation's result is `{"test": {...}}`."""
+        manifest = manifests.get(reference("manifest", name, version))
+        subject = f"manifest/{manifest.reference}"
+        request = {"manifest": manifest.reference}
+        return accepted(control.operations.submit("manifest.test", subject, request, idempotency_key))
+
     @routes.delete("/{name}/{version}", status_code=204)
     def delete(name: str, version: str) -> None:
         """409 while an image uses it."""
