@@ -150,6 +150,10 @@ class Replica:
             time.sleep(0.02)
         raise AssertionError(f"not ready: {self.log_text()}")
 
+    def connection(self) -> UnixConnection:
+        """One that the caller keeps, and closes."""
+        return UnixConnection(self.sock)
+
     def get(self, url: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> Reply:
         return exchange(self.sock, method, url, None, headers or {})
 

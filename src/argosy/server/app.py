@@ -21,6 +21,18 @@ from argosy.server.control import Control
 
 log = logging.getLogger(__name__)
 
+_TEXT = {"type": "string"}
+_ERROR_RESPONSE = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message", "details"],
+            "properties": {"code": _TEXT, "message": _TEXT, "details": {"type": "object"}},
+        }
+    },
+}
 _ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css")
 
 
@@ -42,7 +54,7 @@ def build_app(control: Control, token: str, version: str) -> ASGIApp:
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(OSError, _answer_os_error)
     app.add_exception_handler(Exception, _answer_defect)
-    _declare_security(app)
+    _declare(app)
     return _Authenticated(app, token)
 
 
@@ -87,14 +99,22 @@ def _documents(app: FastAPI) -> None:
         return FileResponse(folder / name)
 
 
-def _declare_security(app: FastAPI) -> None:
-    """Say in the OpenAPI document what `_Authenticated` asks for."""
+def _declare(app: FastAPI) -> None:
+    """Say in the OpenAPI document what `_Authenticated` asks for, and how every error looks."""
     document = app.openapi()
-    document.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    components = document.setdefault("components", {})
+    components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    schemas = components.setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas["ErrorResponse"] = _ERROR_RESPONSE
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorResponse"}}}
     for path, methods in document["paths"].items():
-        if path.startswith("/v1"):
-            for method in methods.values():
+        for method in methods.values():
+            if path.startswith("/v1"):
                 method["security"] = [{"token": []}]
+            method["responses"].pop("422", None)  # it has the one shape too
+            method["responses"]["default"] = {"description": "What happened, and what to do next.", "content": content}
 
 
 def _answer_error(_request: Request, problem: Exception) -> JSONResponse:

@@ -312,14 +312,20 @@ def _columns(given: list[Any], properties: Mapping[str, Any], at: str, legacy: b
             known = ", ".join(COLUMN_TYPES)
             raise InvalidSchemaFile(step(where, "dtype"), f"{dtype!r} cannot be sent as JSON; known: {known}")
         categories = column.get("categories", ())
-        if dtype == "category" and (not isinstance(categories, list) or not categories):
-            raise InvalidSchemaFile(step(where, "categories"), "a category column needs its categories")
+        if dtype == "category" and not _are_categories(categories):
+            raise InvalidSchemaFile(step(where, "categories"), "an array of values that differ is needed, without null")
         cell = compile_standard(_cell_fragment(dtype, categories, described), where, legacy)
         nullable = column.get("nullable", True) is not False
         columns.append(Column(name, dtype, nullable, cell, tuple(categories), str(zone)))
     if len({str(column.name) for column in columns}) != len(columns):
         raise InvalidSchemaFile(step(at, "columns"), "two columns have the same name")
     return columns
+
+
+def _are_categories(given: Any) -> bool:
+    if not isinstance(given, list) or not given or not all(isinstance(each, (str, int, float)) for each in given):
+        return False
+    return len(set(given)) == len(given)
 
 
 def _cell_fragment(dtype: str, categories: Any, described: Any) -> Any:
