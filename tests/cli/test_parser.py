@@ -28,11 +28,12 @@ ALL = list(leaves(build()))
 
 def test_the_commands_are_these() -> None:
     assert [name for name, *_ in COMMANDS] == [
-        "up", "down", "server", "status", "doctor", "version", "completion", "model", "manifest", "image", "env",
-        "service",
+        "up", "down", "server", "status", "doctor", "version", "completion", "serve", "schema", "model", "manifest",
+        "image", "env", "service",
     ]  # fmt: skip
     assert sorted(leaf.prog.removeprefix("argosy ") for leaf in ALL) == sorted(
-        ["up", "down", "server", "status", "doctor", "version", "completion"]
+        ["up", "down", "server", "status", "doctor", "version", "completion", "serve"]
+        + ["schema infer", "schema diff", "manifest test"]
         + [f"model {verb}" for verb in ("register", "list", "show", "download", "alias", "tag", "delete")]
         + [f"{noun} {verb}" for noun in ("manifest", "image", "env") for verb in ("create", "list", "show", "delete")]
         + [f"service {verb}" for verb in ("create", "update", "list", "show", "run", "usage", "keys", "logs", "history",
@@ -45,7 +46,7 @@ def test_every_command_has_help_examples_and_output_formats(leaf: Parser) -> Non
     text = leaf.format_help()
     assert f"examples:\n  {leaf.prog}" in text
     assert leaf.description
-    assert ("--output" in text) == (leaf.prog != "argosy server")
+    assert ("--output" in text) == (leaf.prog not in ("argosy server", "argosy serve"))
     assert callable(leaf.get_default("handler"))
 
 
@@ -91,7 +92,7 @@ def test_the_help_is_golden(
         ("up --port 70000", "no port"),
         ("up --tls-cert x", "--tls-key belong together"),
         ("completion powershell", "no value 'powershell'"),
-        ("service create x -i iris:1", "-f score.py"),
+        ("service create x", "-f score.py"),
         ("image create -n x", "--manifest MANIFEST, or"),
         ("manifest create -f score.py", "-n NAME is missing"),
         ("model tag iris:1", "nothing to change"),

@@ -33,9 +33,9 @@ def build(parser: Parser, name: str) -> None:
     parser.set_defaults(handler=serve, leaf=parser)
     parser.description = (
         "Run just the scoring server of a script, in this Python, with no control plane: the same server, schema\n"
-        "checks, documents and sample run as in an image. Ctrl-C drains it.\n\nexamples:\n"
-        + "\n".join(f"  {line}" for line in _EXAMPLES)
+        "checks, documents and sample run as in an image. Ctrl-C drains it."
     )
+    parser.epilog = "examples:\n" + "\n".join(f"  {line}" for line in _EXAMPLES)
     file_argument(parser.add_argument("script", metavar="SCRIPT", help="the scoring script: init() and run()"))
     add = parser.add_argument
     file_argument(

@@ -38,7 +38,8 @@ def init():
     options = onnxruntime.SessionOptions()
     # A replica's share of the cores; 0 means all of them.
     options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
-    session = onnxruntime.InferenceSession({file}, options, providers=onnxruntime.get_available_providers())
+    providers = onnxruntime.get_available_providers()
+    session = onnxruntime.InferenceSession({file}, options, providers=providers)
 
 
 def run(**inputs):

@@ -1,0 +1,49 @@
+"""Makes a real model of every kind that needs no script: `python make_models.py FOLDER`, in an environment with the
+libraries. Not a test; tests/e2e/test_no_script.py runs it."""
+
+import sys
+from pathlib import Path
+
+import joblib  # type: ignore[import-untyped,unused-ignore]
+import lightgbm  # type: ignore[import-not-found,unused-ignore]
+import mlflow.sklearn  # type: ignore[import-not-found,unused-ignore]
+import pandas as pd
+import skl2onnx  # type: ignore[import-not-found,unused-ignore]
+import xgboost  # type: ignore[import-not-found,unused-ignore]
+from mlflow.models import infer_signature  # type: ignore[import-not-found,unused-ignore]
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+COLUMNS = ["sepal length", "sepal width", "petal length", "petal width"]
+REQUIREMENTS = ("mlflow-skinny", "scikit-learn", "pandas", "skops")
+
+
+def main(folder: Path) -> None:
+    iris = load_iris()
+    rows = pd.DataFrame(iris.data, columns=COLUMNS)
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500))
+    joblib.dump(pipeline.fit(iris.data, iris.target), folder / "array.joblib")
+    joblib.dump(pipeline.fit(rows, iris.target), folder / "frame.joblib")
+    joblib.dump({"model": pipeline}, folder / "wrapped.joblib")
+    mlflow.sklearn.save_model(
+        pipeline,
+        str(folder / "iris_model"),
+        signature=infer_signature(rows, pipeline.predict(rows)),
+        input_example=rows.head(2),
+        pip_requirements=list(REQUIREMENTS),
+    )
+    trees = xgboost.XGBClassifier(n_estimators=5).fit(rows, iris.target)
+    trees.save_model(folder / "trees.ubj")
+    trees.save_model(folder / "trees.json")
+    leaves = lightgbm.LGBMClassifier(n_estimators=5, verbose=-1).fit(iris.data, iris.target)
+    leaves.booster_.save_model(folder / "leaves.txt")
+    joblib.dump(leaves, folder / "leaves.joblib")
+    linear = LogisticRegression(max_iter=500).fit(iris.data, iris.target)
+    graph = skl2onnx.to_onnx(linear, iris.data[:1].astype("float32"), options={"zipmap": False})
+    (folder / "linear.onnx").write_bytes(graph.SerializeToString())
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
