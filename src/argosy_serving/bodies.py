@@ -56,13 +56,15 @@ class Exchange:
     """How one request is read and answered.
 
     `read` gives the arguments of `run`, or None for a body that is JSON, or the script's own business; `write` content
-    type, body and headers of an answer, or None for one in JSON.
+    type, body and headers of an answer, or None for one in JSON. `whole`: there is no form for a stream; its items are
+    answered as a list.
     """
 
     encoding: str
     limit_bytes: int
     read: "Callable[[bytes], dict[str, Any] | None]"
     write: "Callable[[Any], Encoded | None]"
+    whole: bool = False
 
     def plain_body(self, body: bytes) -> bytes:
         """The body without its content encoding. Raises TooLarge and BadInput."""

@@ -77,7 +77,7 @@ class Inference:
     def _infer(self, name: str, version: str) -> Handler:
         def choose(headers: Mapping[bytes, bytes], limit_bytes: int) -> Exchange:
             one = inference.inference(self._schema(), name, version, headers, self._forms)
-            return Exchange(encoding_of(headers), limit_bytes, one.read, one.write)
+            return Exchange(encoding_of(headers), limit_bytes, one.read, one.write, whole=True)
 
         async def handler(request: Request) -> Answer:
             return await self._score(request, choose)

@@ -72,8 +72,10 @@ class Scorer:
                 if type(value) is CoroutineType:  # a plain function that returns a coroutine
                     value = asyncio.run(_finish(value))
                 if is_stream(value):
-                    work.items = value
-                    return
+                    if work.exchange is None or not work.exchange.whole:
+                        work.items = value
+                        return
+                    value = list(in_thread(value))
             work.ran_at = monotonic()
             self._encode(work, value)
         except BaseException as problem:  # noqa: BLE001 - user code may raise anything, sys.exit included
@@ -90,8 +92,10 @@ class Scorer:
             if type(value) is not AsyncGeneratorType:
                 value = await value
             if type(value) in _UNFINISHED:
-                work.items = value
-                return
+                if work.exchange is None or not work.exchange.whole:
+                    work.items = value
+                    return
+                value = [item async for item in on_loop(value)]
             work.ran_at = monotonic()
             self._encode(work, value)
         except asyncio.CancelledError:

@@ -274,3 +274,10 @@ def test_answers_as_tensors(serve: Any) -> None:
         [tensor("x", "BYTES", [1], ["bytes"])], outputs=[{"name": "output", "parameters": {"binary_data": True}}]
     )
     assert reply.body.endswith(b"\1\0\0\0\xff")
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_generators_answer_as_a_whole(serve: Any, kind: str) -> None:
+    infer = serve(f"{kind} run(x):\n  for n in range(x): yield n", {"input": {"x": {"swagger": {"type": "integer"}}}})
+    (output,) = infer([tensor("x", "INT64", [1], [3])]).json["outputs"]
+    assert output == {"name": "output", "datatype": "INT64", "shape": [3], "data": [0, 1, 2]}
