@@ -36,7 +36,6 @@ def main(folder: Path) -> None:
     )
     trees = xgboost.XGBClassifier(n_estimators=5).fit(rows, iris.target)
     trees.save_model(folder / "trees.ubj")
-    trees.save_model(folder / "trees.json")
     leaves = lightgbm.LGBMClassifier(n_estimators=5, verbose=-1).fit(iris.data, iris.target)
     leaves.booster_.save_model(folder / "leaves.txt")
     joblib.dump(leaves, folder / "leaves.joblib")

@@ -15,10 +15,10 @@ def test_samples_times_and_differences(argosy: Argosy, recipe: RecipeFolder, tmp
     assert (done.code, report["ok"], report["failure"]) == (1, False, "")
     answer = report["answers"][0]
     assert (answer["status"], answer["output"], answer["recorded"]) == (200, [2.0, 4.0], [2.0, 5.0])
-    assert "/1: expected 5.0, received 4.0" in answer["difference"]
+    assert "/1: expected 5.0, received 4" in answer["difference"]
     assert set(answer["times_ms"]) >= {"queue", "decode", "run", "encode"}
     shown = argosy("manifest", "test", "doubled").out
-    assert "differs" in shown and "- 5.0" in shown and "+ 4.0" in shown
+    assert "differs" in shown and "- 5.0" in shown and "+ 4" in shown
     assert argosy.json("service", "list") == [], "no service is made"
 
 

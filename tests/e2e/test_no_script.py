@@ -49,7 +49,6 @@ SERVED = [
     ("frame.joblib", ROWS, []),
     ("array.joblib", ARRAY, []),
     ("trees.ubj", ROWS, ["xgboost-cpu", "pandas"]),
-    ("trees.json", ROWS, ["xgboost-cpu", "pandas"]),
     ("leaves.txt", ARRAY, []),
     ("leaves.joblib", ARRAY, []),
     ("linear.onnx", {"X": ARRAY["data"]}, []),

@@ -59,7 +59,7 @@ class ManifestBuilder:
     def create(self, request: Mapping[str, Any], say: Say) -> Manifest:
         """A new version, or the latest when it would be the same. Raises the UserError that names what is wrong."""
         origin = self._origin(request)
-        parts = self._parts(_laid_over(self._ungenerated(origin), request), say)
+        parts = self._parts(_laid_over(self._ungenerated(origin, request), request), say)
         wishes, inferred = self._dependencies(parts, say)
         lock = self._lock(parts, wishes, inferred, origin, say)
         given = parts.request
@@ -88,9 +88,10 @@ class ManifestBuilder:
             return None
         return self._manifests.get(Reference.parse("manifest", request["from"])).recipe
 
-    def _ungenerated(self, origin: Recipe | None) -> Recipe | None:
-        if origin is None:
-            return None
+    def _ungenerated(self, origin: Recipe | None, request: Mapping[str, Any]) -> Recipe | None:
+        """What was generated for the old model is generated anew, but where a script takes its place."""
+        if origin is None or request.get("script"):
+            return origin
         models = [self._models.get(Reference.parse("model", pin.reference)) for pin in origin.models]
         return without_generated(origin, models, self._content)
 
