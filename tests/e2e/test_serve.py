@@ -43,7 +43,7 @@ class Serving:
     def url(self, start: int = 1) -> str:
         """Where it answers, once it has said so for the `start`-th time."""
         self.wait_for(lambda: self.out.count("Scoring ") >= start and self.out.endswith("/score\n"))
-        return re.findall(r"^Scoring +(\S+)$", self.out, re.MULTILINE)[-1]
+        return str(re.findall(r"^Scoring +(\S+)$", self.out, re.MULTILINE)[-1])
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGINT)
