@@ -1,4 +1,4 @@
-"""Schema files: `from argosy.schema import generate_schema`. The code lives in `argosy_serving`, which replicas carry."""
+"""`from argosy.schema import generate_schema`. The code lives in `argosy_serving`, which replicas carry."""
 
 from argosy_serving.schema import (
     DataTypes,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from argosy.errors import InvalidFile, InvalidOption
+from argosy.errors import InvalidFile, InvalidOption, TooLarge
 from argosy.manifests.conda import parse_conda
 from argosy.manifests.dependencies import Dependencies, combine
 from argosy.manifests.infer import Inferred, as_dependencies, infer
@@ -24,6 +24,7 @@ from argosy_serving import REQUIREMENTS
 from argosy_serving.schema import Schema
 
 Say = Callable[[str], None]
+_SCRIPT_LIMIT_BYTES = 10_000_000
 _SERVING_SWITCHES = {"string_answers": ("json", "raw")}
 
 
@@ -118,9 +119,15 @@ class ManifestBuilder:
         if script not in {entry.path for entry in files}:
             raise InvalidFile(script, "the scoring script is not among the files of the manifest.")
         for entry in files:
-            if self._blobs.touch(entry.sha256) is None:
+            stored_bytes = self._blobs.touch(entry.sha256)
+            if stored_bytes is None:
                 raise InvalidFile(
                     entry.path, f"its content (SHA-256 {entry.sha256}) was not uploaded. Upload it first."
+                )
+            if stored_bytes != entry.size_bytes:
+                raise InvalidFile(
+                    entry.path,
+                    f"it has {stored_bytes:,} bytes, but {entry.size_bytes:,} were announced. Upload it again.",
                 )
         names: dict[str, str] = {}
         # Everything lies side by side in a replica's working directory.
@@ -167,12 +174,14 @@ class ManifestBuilder:
 
     def _read(self, script: str, files: Sequence[FileEntry]) -> bytes:
         entry = next(entry for entry in files if entry.path == script)
+        if entry.size_bytes > _SCRIPT_LIMIT_BYTES:
+            raise TooLarge(f"The scoring script {script}", _SCRIPT_LIMIT_BYTES)
         with self._blobs.open(entry.sha256) as content:
             return content.read()
 
 
 def _laid_over(origin: Recipe | None, request: Mapping[str, Any]) -> dict[str, Any]:
-    """What is given, and from `origin` what is not. A new script or schema leaves the old samples behind."""
+    """What is given, and from `origin` what is not. A new schema leaves the old samples behind."""
     if origin is None:
         return dict(request)
     old: dict[str, Any] = {
@@ -193,8 +202,8 @@ def _laid_over(origin: Recipe | None, request: Mapping[str, Any]) -> dict[str, A
         old.pop("runtime")
     if "schema" in request:
         old.pop("samples")
-    if "models" in request:
-        # Recorded answers are the old model's; the requests stay good.
+    if any(part in request for part in ("models", "script", "files")):
+        # Recorded answers are those of the old model and script; the requests stay good.
         old["samples"] = [{k: v for k, v in s.items() if k == "input"} for s in origin.samples]
     if request.get("files") is not None:
         script = request.get("script") or origin.script

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ from argosy import __version__
 from argosy.environments.process import ProcessTarget
 from argosy.environments.registry import EnvironmentRegistry
 from argosy.environments.target import Target
-from argosy.errors import Error, PortInUse, StorageFailed
+from argosy.errors import Error, InvalidOption, PortInUse, StorageFailed
 from argosy.gateway.gateway import Gateway
 from argosy.gateway.logs import rotate
 from argosy.gateway.tls import TlsFiles
@@ -64,6 +65,7 @@ class ControlPlane:
         self._tls = tls
         self._stop_services = False
         self._server: uvicorn.Server | None = None
+        self._failure: Error | None = None
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="housekeeping")
         scheme = "https" if tls else "http"
         try:
@@ -132,12 +134,15 @@ class ControlPlane:
             _with_lifespan(self._app, self._lifespan),
             log_config=None,
             access_log=False,
+            lifespan="on",
             timeout_graceful_shutdown=3,
             timeout_keep_alive=65,
             **tls,
         )
         self._server = uvicorn.Server(config)
         await self._server.serve(sockets=[self._listener])
+        if self._failure is not None:
+            raise self._failure
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._stop_services:
             await asyncio.to_thread(stop_everything, self.control.gateway, self.control.target)
@@ -151,18 +156,27 @@ class ControlPlane:
             asyncio.create_task(self._every(_ROTATE_EVERY_S, self._rotate_logs), name="logs"),
             asyncio.create_task(self._every(_COLLECT_EVERY_S, self._collect_blobs), name="blobs"),
         ]
-        resumed = control.operations.resume()
-        if resumed:
-            log.info("%d unfinished operations go on", resumed)
-        write_address(self._home, control)
-        log.info("the control plane answers at %s, the gateway at %s", control.url, control.gateway_url)
         try:
+            self._announce(control)
             yield
+        except Error as problem:
+            self._failure = problem
+            raise
         finally:
             control.operations.stop()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _announce(self, control: Control) -> None:
+        resumed = control.operations.resume()
+        if resumed:
+            log.info("%d unfinished operations go on", resumed)
+        try:
+            write_address(self._home, control)
+        except OSError as problem:
+            raise StorageFailed(f"{self._home.address} cannot be written: {problem.strerror or problem}.") from problem
+        log.info("the control plane answers at %s, the gateway at %s", control.url, control.gateway_url)
 
     async def _every(self, seconds: float, work: Any) -> None:
         loop = asyncio.get_running_loop()
@@ -210,7 +224,7 @@ def stop_everything(gateway: Gateway, target: Target) -> None:
 
 
 def bind(settings: Settings, option: str = "--port") -> socket.socket:
-    """The listening socket of the REST API. Raises PortInUse."""
+    """The listening socket of the REST API. Raises PortInUse, or InvalidOption for an address that is not ours."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -218,7 +232,11 @@ def bind(settings: Settings, option: str = "--port") -> socket.socket:
         listener.bind((settings.host, settings.port))
     except OSError as problem:
         listener.close()
-        raise PortInUse(settings.host, settings.port, option) from problem
+        if problem.errno == errno.EADDRINUSE:
+            raise PortInUse(settings.host, settings.port, option) from problem
+        raise InvalidOption(
+            "--host", settings.host, f"port {settings.port} cannot be opened there: {problem.strerror or problem}"
+        ) from problem
     return listener
 
 
@@ -266,7 +284,12 @@ def _with_lifespan(app: ASGIApp, lifespan: Any) -> ASGIApp:
             await app(scope, receive, send)
             return
         await receive()
-        async with lifespan():
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(lifespan())
+            except Error as problem:
+                await send({"type": "lifespan.startup.failed", "message": problem.message})
+                return
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})

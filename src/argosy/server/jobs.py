@@ -91,6 +91,8 @@ class Jobs:
     def _create_service(self, job: Job) -> dict[str, Any]:
         name = job.input["name"]
         settings = changed(ServiceSettings(), job.input.get("settings", {}))
+        if not job.made.get("_deploying") and not self._is_there(name):
+            job.keep(_deploying=True)
         try:
             self._services.create(
                 name,
