@@ -216,7 +216,13 @@ def test_recipes(argosy: Argosy, recipe: RecipeFolder, tmp_path: Path, options: 
         (("service", "scale", "steady", "-z", "100000"), "100000"),
         (("service", "keys", "steady", "--show", "third"), "third"),
         (("service", "run", "steady", "extra"), "extra"),
-        (("service", "show",), "NAME"),
+        (
+            (
+                "service",
+                "show",
+            ),
+            "NAME",
+        ),
         (("model", "list", "-o", "xml"), "xml"),
         (("model", "delete", "steady"), "steady:1"),
         (("model", "delete", "steady:1"), "--yes"),
@@ -343,7 +349,11 @@ def test_a_content_type_that_nobody_reads(url: str, key: str) -> None:
 def test_garbage_on_the_wire(argosy: Argosy, url: str) -> None:
     """No HTTP at all, on both ports: an answer or a closed connection, soon, and nothing in between."""
     for port in (urlsplit(url).port, argosy.address["port"]):
-        for garbage in (b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 200_000, b"\r\n\r\n\0"):
+        for garbage in (
+            b"\x16\x03\x01\x02\x00\x01",
+            b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 200_000,
+            b"\r\n\r\n\0",
+        ):
             with socket.create_connection(("127.0.0.1", port or 0), timeout=30) as connection:
                 try:
                     connection.sendall(garbage)

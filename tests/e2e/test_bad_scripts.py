@@ -74,9 +74,7 @@ def test_an_init_that_hangs(argosy: Argosy, recipe: RecipeFolder, how: str) -> N
 
 def test_the_sample_must_be_answered(argosy: Argosy, recipe: RecipeFolder, tmp_path: Path) -> None:
     script = "def run(numbers): return numbers[5]\n"
-    said = argosy.fails(
-        "service", "create", "sampled", "-m", recipe.model(2), *recipe.options(script=script), code=2
-    )
+    said = argosy.fails("service", "create", "sampled", "-m", recipe.model(2), *recipe.options(script=script), code=2)
     assert "sample" in said and "IndexError" in said
     (tmp_path / "sample.json").write_text('{"input": {"numbers": [1]}, "output": [3]}')
     options = (*recipe.options(), "--sample", tmp_path / "sample.json")

