@@ -1,11 +1,11 @@
 """Keys: made, hashed, sealed, and kept in files that only their owner reads."""
 
 import base64
-import os
 import stat
 from pathlib import Path
 
 import pytest
+
 from argosy.errors import StorageFailed
 from argosy.keys import Vault, key_hash, new_key, read_or_make, same, write_private
 
@@ -32,7 +32,7 @@ def test_a_private_file_is_whole_or_not_there(tmp_path: Path) -> None:
         write_private(tmp_path / "missing" / "token", b"x")
     with pytest.raises(TypeError):
         write_private(path, "no bytes")  # type: ignore[arg-type]
-    assert (path.read_bytes(), os.listdir(tmp_path)) == (b"two", ["token"])
+    assert (path.read_bytes(), list(tmp_path.iterdir())) == (b"two", [path])
 
 
 def test_a_secret_is_made_once(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_sealed_keys_open_for_their_purpose_alone(tmp_path: Path) -> None:
         Vault(new_key()).open_sealed(sealed, "iris/primary")
 
 
-@pytest.mark.parametrize("master", ["", "short", new_key() + "AAAA", "ü" * 43, "%" * 43])
+@pytest.mark.parametrize("master", ["", "short", "A" * 47, "ü" * 43, "%" * 43])
 def test_a_master_key_of_the_wrong_size(master: str) -> None:
     with pytest.raises(StorageFailed, match="32"):
         Vault(master)

@@ -4,6 +4,9 @@ import dataclasses
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from argosy.errors import InvalidName, InvalidReference
 from argosy.records import (
     FileEntry,
@@ -24,8 +27,6 @@ from argosy.records import (
     encode,
     utc_now,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize("name", ["a", "0", "iris", "iris-2.1", "a" * 63, "a..b"])
@@ -109,7 +110,7 @@ def test_a_newer_server_may_say_more() -> None:
 
 def test_nested_records_are_decoded_where_they_may_be_missing() -> None:
     hints = {f.name for f in dataclasses.fields(Service)}
-    data = dict.fromkeys(hints, "") | {"revision": None, "settings": {"cpu": 1.5}, "replicas": []}
+    data: dict[str, Any] = dict.fromkeys(hints, "") | {"revision": None, "settings": {"cpu": 1.5}, "replicas": []}
     service = decode(Service, data)
     assert (service.revision, service.settings) == (None, ServiceSettings(cpu=1.5))
 

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from argosy.errors import InvalidOption, StorageFailed
 from argosy.settings import Home, Settings, load_settings
 

@@ -89,7 +89,7 @@ class Vault:
 
         try:
             return AESGCM(self._raw).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], purpose.encode()).decode()
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise StorageFailed(
                 f"The key of {purpose} cannot be opened: it was sealed under another master key. Restore "
                 "$ARGOSY_HOME/master.key from a backup, or make new keys with `argosy service keys NAME --regenerate`."

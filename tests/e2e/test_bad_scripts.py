@@ -1,6 +1,5 @@
 """Scripts and models that fail where they run: the command says why, and everything else goes on."""
 
-import os
 import time
 from pathlib import Path
 
@@ -34,7 +33,7 @@ def test_an_init_that_fails(argosy: Argosy, recipe: RecipeFolder, name: str) -> 
     assert message in said
     assert "init begins" in said, "the last log lines tell more"
     shown = argosy.json("service", "show", name)
-    assert (shown["state"], shown["live_revision"], shown["replicas"]) == ("failed", None, [])
+    assert (shown["state"], shown["live_revision"], shown["replicas_ready"]) == ("failed", None, 0)
     assert message in shown["reason"]
     assert "failed" in argosy.fails("service", "wait", name, code=2)
     assert "exists already" in argosy.fails("service", "create", name, *words)
@@ -67,7 +66,7 @@ def test_an_init_that_hangs(argosy: Argosy, recipe: RecipeFolder, how: str) -> N
     assert "2 s" in failure.value.message
     assert any("waiting for ever" in line for line in failure.value.details["log"])
     shown = argosy.json("service", "show", "hangs")
-    assert (shown["state"], shown["replicas"]) == ("failed", [])
+    assert (shown["state"], shown["replicas_ready"]) == ("failed", 0)
     argosy.ok("service", "delete", "hangs", "--yes")
     assert not any("-hangs-" in " ".join(p.cmdline()) for p in argosy.processes())
 
@@ -180,9 +179,10 @@ def test_a_run_that_ends_the_process(argosy: Argosy, touchy: str) -> None:
 
 def test_nothing_is_left_of_all_this(argosy: Argosy, touchy: str) -> None:
     """Every replica that runs belongs to a service that is healthy, and every run folder to a replica."""
+    argosy.ok("service", "wait", touchy)
     replicas = [r for s in argosy.json("service", "list") for r in s["replicas"]]
     assert all(psutil.pid_exists(r["pid"]) for r in replicas)
     assert len(list((argosy.home / "run" / "r").iterdir())) == len(replicas)
-    for name in os.listdir(argosy.home / "services"):
-        assert (argosy.home / "services" / name / "scratch").exists() or name not in (touchy,)
+    services = {s["name"] for s in argosy.json("service", "list")}
+    assert {path.name for path in (argosy.home / "services").iterdir()} <= services
     assert "Traceback" not in (argosy.home / "logs" / "control-plane.log").read_text()

@@ -1,5 +1,5 @@
-import datetime
 import contextlib
+import datetime
 import http.server
 import ipaddress
 import os

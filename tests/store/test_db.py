@@ -61,9 +61,15 @@ def test_it_keeps_its_settings(database: Database) -> None:
 
 
 def test_a_change_that_fails_leaves_nothing(database: Database) -> None:
-    with pytest.raises(RuntimeError), database.write() as connection:
-        connection.execute(insert(environments).values(name="half", kind="process", created_at="now"))
-        raise RuntimeError
+    class Half(Exception): ...
+
+    def change() -> None:
+        with database.write() as connection:
+            connection.execute(insert(environments).values(name="half", kind="process", created_at="now"))
+            raise Half
+
+    with pytest.raises(Half):
+        change()
     assert names(database) == []
     add(database, "next")
     assert names(database) == ["next"]
@@ -206,7 +212,7 @@ def test_a_wrong_statement_is_no_storage_failure(database: Database) -> None:
 
 @pytest.mark.parametrize("key", ["iris", "ünï", 0, 1, 2**62])
 def test_a_cursor_comes_back(key: str | int) -> None:
-    assert after(cursor_of(key), type(key)()) == key
+    assert (after(cursor_of(key), "") if isinstance(key, str) else after(cursor_of(key), 0)) == key
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import errno
 import json
 import logging
 import os
+import signal
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -53,13 +54,25 @@ _COLLECT_EVERY_S = 3600.0
 _BLOB_GRACE_S = 24 * 3600.0
 _STOP_REPLICAS_S = 30.0
 _FAILURE_LOG_LINES = 20
+_REMEMBERED = ("host", "tls_auto", "tls_cert", "tls_key")
 
 
 class ControlPlane:
-    """One control plane of one home, from `start` to `stop`. `listener` is the bound socket of the REST API."""
+    """One control plane of one home, from `start` to `stop`. `listener` is the bound socket of the REST API.
 
-    def __init__(self, home: Home, settings: Settings, tls: TlsFiles | None, listener: socket.socket) -> None:
+    `options` are the settings that the next start takes over, see `remembered`.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        settings: Settings,
+        tls: TlsFiles | None,
+        listener: socket.socket,
+        options: Mapping[str, Any],
+    ) -> None:
         self._home = home
+        self._options = options
         self._settings = settings
         self._listener = listener
         self._tls = tls
@@ -140,6 +153,8 @@ class ControlPlane:
             **tls,
         )
         self._server = uvicorn.Server(config)
+        # The server takes SIGTERM for itself and, when it has stopped, raises it once more: that must not kill us.
+        signal.signal(signal.SIGTERM, lambda *_: None)
         await self._server.serve(sockets=[self._listener])
         if self._failure is not None:
             raise self._failure
@@ -173,7 +188,7 @@ class ControlPlane:
         if resumed:
             log.info("%d unfinished operations go on", resumed)
         try:
-            write_address(self._home, control)
+            write_address(self._home, control, self._options)
         except OSError as problem:
             raise StorageFailed(f"{self._home.address} cannot be written: {problem.strerror or problem}.") from problem
         log.info("the control plane answers at %s, the gateway at %s", control.url, control.gateway_url)
@@ -240,8 +255,8 @@ def bind(settings: Settings, option: str = "--port") -> socket.socket:
     return listener
 
 
-def write_address(home: Home, control: Control) -> None:
-    """How the CLI and the SDK find this control plane; the ports stay those of the home."""
+def write_address(home: Home, control: Control, options: Mapping[str, Any]) -> None:
+    """How the CLI and the SDK find this control plane, and what `remembered` reads at the next start."""
     address = {
         "url": control.url,
         "gateway_url": control.gateway_url,
@@ -250,17 +265,22 @@ def write_address(home: Home, control: Control) -> None:
         "version": control.version,
         "port": int(control.url.rpartition(":")[2]),
         "gateway_port": control.gateway.port,
+        "options": dict(options),
     }
     write_private(home.address, json.dumps(address, indent=1).encode())
 
 
-def remembered_ports(home: Home) -> dict[str, int]:
-    """`port` and `gateway_port` of the last start: URLs stay the same as long as nobody asks for others."""
+def remembered(home: Home) -> tuple[dict[str, int], dict[str, Any]]:
+    """Of the last start: the ports, and the settings that were given as options, such as `host` and `tls_auto`.
+
+    URLs stay the same, and stay encrypted, as long as nobody asks for others.
+    """
     try:
         known = json.loads(home.address.read_text())
-        return {"port": int(known["port"]), "gateway_port": int(known["gateway_port"])}
-    except (OSError, ValueError, KeyError):
-        return {}
+        options = {key: value for key, value in known.get("options", {}).items() if key in _REMEMBERED}
+        return {"port": int(known["port"]), "gateway_port": int(known["gateway_port"])}, options
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}, {}
 
 
 def readable(line: str) -> str:
