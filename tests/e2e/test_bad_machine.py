@@ -116,24 +116,6 @@ def test_a_read_only_home(mount: Mount) -> None:
     assert argosy.ok("down").code == 0
 
 
-def test_a_home_that_becomes_read_only(mount: Mount, recipe: RecipeFolder) -> None:
-    argosy = mount("size=30m")
-    argosy.up()
-    argosy.ok("service", "create", "steady", "-m", recipe.model(2), *recipe.options())
-    url, key = argosy.json("service", "show", "steady")["scoring_url"], argosy.key("steady")
-    remounted = subprocess.run(["mount", "-o", "remount,ro", str(argosy.home)], capture_output=True, text=True)
-    if remounted.returncode:
-        pytest.skip(f"needs a file system that can be made read-only while in use ({remounted.stderr.strip()})")
-    try:
-        said = argosy.fails("model", "register", recipe.model(3), "-n", "more", code=2)
-        assert "ead-only" in said
-        assert call(url, {"numbers": [1]}, token=key).json == [2.0]
-        assert argosy.json("service", "show", "steady")["state"] == "healthy"
-    finally:
-        subprocess.run(["mount", "-o", "remount,rw", str(argosy.home)], check=True)
-    argosy.ok("model", "register", recipe.model(3), "-n", "more")
-
-
 def test_a_home_that_is_no_folder(fresh: Argosy, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for home in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/argosy")):

@@ -55,9 +55,9 @@ def test_it_serves_on_when_its_supervisor_is_killed_and_is_adopted(
         new = await Replica("n", folder).start()
         await asyncio.to_thread(adopting.ensure_running, [route("iris", iris, new), route("other")])
         assert adopting.status()["pid"] == pid
+        await until(lambda: new.served > 0)
         await load.stop()
         assert load.failures == []
-        assert new.served > 0
         assert len(masters(home)) == 1
         await iris.stop()
         await new.stop()

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 
 from argosy.environments.registry import EnvironmentRegistry
+from argosy.manifests.create import ManifestBuilder
 from argosy.records import Reference
 from argosy.server.app import build_app
 from argosy.server.control import Control
@@ -86,6 +87,7 @@ class Plane:
             blobs=shelf.blobs,
             models=shelf.models,
             manifests=shelf.manifests,
+            recipes=ManifestBuilder(shelf.models, shelf.manifests, shelf.blobs, Settings()),
             images=shelf.images,
             image_builder=FakeBuilder(shelf),  # type: ignore[arg-type]
             environments=EnvironmentRegistry(shelf.database),

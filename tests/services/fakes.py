@@ -182,3 +182,8 @@ class Services:
 
     def revisions(self, name: str = "iris") -> dict[int, str]:
         return {r.number: r.state for r in self.registry.history(name, 100, None).items}
+
+
+def crash(services: Services, *names: str, reason: str = "killed", deterministic: bool = False) -> None:
+    for name in names or list(services.target.replicas):
+        services.target.change(name, state="gone", failure=reason, deterministic=deterministic)

@@ -207,8 +207,11 @@ def free_port(host: str) -> int:
 
     Below the range from which the kernel takes ports for outgoing connections (32768 and up by default).
     """
-    choices = random.sample(_PORTS, 50)
-    return next((port for port in choices if port_is_free(host, port)), choices[0])
+    for port in random.sample(_PORTS, 50):
+        problem = _listen_problem(host, port)
+        if problem is None or problem.errno != errno.EADDRINUSE:
+            break
+    return port
 
 
 def check_port(host: str, port: int) -> None:

@@ -82,6 +82,16 @@ class ManifestBuilder:
         notes = [*parts.notes, *wishes.notes, *(finding for model in parts.models for finding in _findings(model))]
         return self._manifests.create(parts.name, recipe, notes, str(request.get("description") or ""))
 
+    def check(self, request: Mapping[str, Any]) -> list[str]:
+        """What `create` would refuse before it resolves anything; the models may still be missing. Answers notes.
+
+        Asked before models are registered for a recipe, so that one that cannot work leaves nothing behind.
+        """
+        parts = self._parts(_laid_over(self._origin(request), request), _quietly)
+        wishes, _ = self._dependencies(parts, _quietly)
+        choose_python(parse_runtime(parts.request.get("runtime")), wishes.python)
+        return [*parts.notes, *wishes.notes]
+
     def _origin(self, request: Mapping[str, Any]) -> Recipe | None:
         if not request.get("from"):
             return None
@@ -178,6 +188,10 @@ class ManifestBuilder:
             raise TooLarge(f"The scoring script {script}", _SCRIPT_LIMIT_BYTES)
         with self._blobs.open(entry.sha256) as content:
             return content.read()
+
+
+def _quietly(_: str) -> None:
+    """What is found will be said when the manifest is made."""
 
 
 def _laid_over(origin: Recipe | None, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from argosy.environments.target import Target
 from argosy.errors import Error, InvalidOption, PortInUse, StorageFailed
 from argosy.gateway.gateway import Gateway
 from argosy.gateway.logs import rotate
-from argosy.gateway.tls import TlsFiles
+from argosy.gateway.supervisor import free_port
+from argosy.gateway.tls import TlsFiles, own_ca
 from argosy.images.build import ImageBuilder
 from argosy.images.registry import ImageRegistry
 from argosy.keys import Vault, new_key, read_or_make, write_private
@@ -120,6 +121,7 @@ class ControlPlane:
             blobs=blobs,
             models=models,
             manifests=manifests,
+            recipes=recipes,
             images=images,
             image_builder=builder,
             environments=environments,
@@ -170,6 +172,7 @@ class ControlPlane:
             asyncio.create_task(self._every(_GATEWAY_EVERY_S, self._keep_gateway), name="gateway"),
             asyncio.create_task(self._every(_ROTATE_EVERY_S, self._rotate_logs), name="logs"),
             asyncio.create_task(self._every(_COLLECT_EVERY_S, self._collect_blobs), name="blobs"),
+            asyncio.create_task(self._every(_COLLECT_EVERY_S, self._renew_certificate), name="certificate"),
         ]
         try:
             self._announce(control)
@@ -215,6 +218,15 @@ class ControlPlane:
         used = self.control.models.referenced_blobs() | self.control.manifests.files_in_use()
         self.control.blobs.delete_unreferenced(used, _BLOB_GRACE_S)
 
+    def _renew_certificate(self) -> None:
+        """The own authority's certificate before it expires; the gateway takes a new file over by itself."""
+        if not self._settings.tls_auto or self._settings.tls_cert:
+            return
+        files = own_ca(self._home, [self._settings.host])
+        context = self._server.config.ssl if self._server else None
+        if context is not None:
+            context.load_cert_chain(files.cert, files.key)
+
     def _shutdown(self, services: bool) -> None:
         self._stop_services = services
         if self._server is not None:
@@ -224,15 +236,15 @@ class ControlPlane:
 def stop_everything(gateway: Gateway, target: Target) -> None:
     """The gateway first, so that no request meets a replica that is gone; then the replicas. Nothing is left."""
     gateway.stop(_STOP_REPLICAS_S)
-    replicas = [one for service in target.services() for one in target.observe(service)]
-    for replica in replicas:
-        target.drain(replica.id, _STOP_REPLICAS_S)
     deadline = time.monotonic() + 2 * _STOP_REPLICAS_S
     while time.monotonic() < deadline:
+        # Looked at each time: a pass of the reconciler that was under way may have started one more.
         left = [one for service in target.services() for one in target.observe(service)]
         for one in left:
             if one.state == "gone":
                 target.forget(one.id)
+            else:
+                target.drain(one.id, _STOP_REPLICAS_S)
         if all(one.state == "gone" for one in left):
             return
         time.sleep(0.05)
@@ -243,14 +255,16 @@ def bind(settings: Settings, option: str = "--port") -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Port 0: one below the kernel's range for outgoing connections, since it is kept for the next start.
+    port = settings.port or free_port(settings.host)
     try:
-        listener.bind((settings.host, settings.port))
+        listener.bind((settings.host, port))
     except OSError as problem:
         listener.close()
         if problem.errno == errno.EADDRINUSE:
-            raise PortInUse(settings.host, settings.port, option) from problem
+            raise PortInUse(settings.host, port, option) from problem
         raise InvalidOption(
-            "--host", settings.host, f"port {settings.port} cannot be opened there: {problem.strerror or problem}"
+            "--host", settings.host, f"port {port} cannot be opened there: {problem.strerror or problem}"
         ) from problem
     return listener
 
