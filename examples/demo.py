@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 
 def main() -> int:
+    for elsewhere in ("ARGOSY_URL", "ARGOSY_TOKEN", "ARGOSY_CA_FILE"):
+        os.environ.pop(elsewhere, None)  # the demo is of this machine, whichever control plane is the usual one
     try:
         demo(Home.locate())
     except subprocess.CalledProcessError as failed:

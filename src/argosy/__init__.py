@@ -11,10 +11,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from argosy import schema
     from argosy.errors import Error
     from argosy.sdk.aio import AsyncClient
     from argosy.sdk.client import Client, connect
-    from argosy_serving import schema
 
 __version__ = "0.1.0"
 
@@ -26,7 +26,7 @@ _MODULES = {
     "Client": "argosy.sdk.client",
     "Error": "argosy.errors",
     "connect": "argosy.sdk.client",
-    "schema": "argosy_serving.schema",
+    "schema": "argosy.schema",
 }
 
 

@@ -47,17 +47,23 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def read_or_make(path: Path, make: str) -> str:
-    """The secret in `path`; `make` is written there first when there is none."""
+    """The secret in `path`; `make` is written there first when there is none. StorageFailed when it holds none."""
     if not path.exists():
         write_private(path, make.encode() + b"\n")
-    return path.read_text().strip()
+    secret = path.read_bytes().decode("ascii", "replace").strip()
+    if not secret or not secret.isascii():
+        raise StorageFailed(f"{path} holds no secret. Restore it from a backup, or delete it to have a new one made.")
+    return secret
 
 
 class Vault:
     """Seals and opens keys. `master` is 32 bytes in URL-safe base64."""
 
     def __init__(self, master: str) -> None:
-        raw = base64.urlsafe_b64decode(master + "=" * (-len(master) % 4))
+        try:
+            raw = base64.urlsafe_b64decode(master + "=" * (-len(master) % 4))
+        except ValueError:
+            raw = b""
         if len(raw) != 32:
             raise StorageFailed(
                 f"The master key has {len(raw)} bytes instead of 32. Restore $ARGOSY_HOME/master.key from a backup."
@@ -83,7 +89,7 @@ class Vault:
 
         try:
             return AESGCM(self._raw).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], purpose.encode()).decode()
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise StorageFailed(
                 f"The key of {purpose} cannot be opened: it was sealed under another master key. Restore "
                 "$ARGOSY_HOME/master.key from a backup, or make new keys with `argosy service keys NAME --regenerate`."

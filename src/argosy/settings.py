@@ -22,8 +22,8 @@ _LONGEST_RUN_DIR = 70
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9._/@+~=,-]+")
 
 
-def _setting(default: Any, help: str) -> Any:  # noqa: A002
-    return field(default=default, metadata={"help": help})
+def _setting(default: Any, help: str, least: int | None = None) -> Any:  # noqa: A002
+    return field(default=default, metadata={"help": help, "least": least})
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,13 @@ class Settings:
     haproxy: str = _setting("", "path of the HAProxy binary; empty: the system's, else the one of the Python package")
     index_url: str = _setting("", "package index for dependencies; empty: uv's own configuration")
     extra_index_url: str = _setting("", "further package index")
-    model_limit_bytes: int = _setting(100_000_000_000, "largest model that can be registered, in bytes")
-    url_limit_bytes: int = _setting(10_000_000_000, "largest model fetched from a URL, in bytes")
+    model_limit_bytes: int = _setting(100_000_000_000, "largest model that can be registered, in bytes", least=1)
+    url_limit_bytes: int = _setting(10_000_000_000, "largest model fetched from a URL, in bytes", least=1)
     allow_private_urls: bool = _setting(False, "let `model register URL` fetch from private and loopback addresses")
-    operation_workers: int = _setting(4, "long operations (locks, environments, deploys) that run at once")
-    log_limit_bytes: int = _setting(10_000_000, "size at which a log file is rotated, in bytes; one older file is kept")
+    operation_workers: int = _setting(4, "long operations (locks, environments, deploys) that run at once", least=1)
+    log_limit_bytes: int = _setting(
+        10_000_000, "size at which a log file is rotated, in bytes; one older file is kept", least=1
+    )
     tls_cert: str = _setting("", "PEM certificate chain of the control plane and the gateway; with tls_key")
     tls_key: str = _setting("", "PEM private key that belongs to tls_cert")
     tls_auto: bool = _setting(False, "make an own certificate authority and use it")
@@ -162,8 +164,10 @@ def load_settings(
     known = {f.name: type(f.default) for f in fields(Settings)}
     if home.config.exists():
         try:
-            table = tomllib.loads(home.config.read_text())
-        except tomllib.TOMLDecodeError as problem:
+            table = tomllib.loads(home.config.read_bytes().decode())
+        except OSError as problem:
+            raise StorageFailed(f"{home.config} cannot be read: {problem.strerror or problem}.") from problem
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
             raise InvalidOption(str(home.config), "this file", f"it is not valid TOML: {problem}") from problem
         for key, value in table.items():
             if key not in known:
@@ -175,6 +179,10 @@ def load_settings(
         if text := environ.get(f"ARGOSY_{key.upper()}"):
             values[key] = _parse(f"ARGOSY_{key.upper()}", text, kind)
     values.update({key: value for key, value in overrides.items() if value is not None})
+    for setting in fields(Settings):
+        least = setting.metadata["least"]
+        if least is not None and values.get(setting.name, least) < least:
+            raise InvalidOption(setting.name, values[setting.name], f"it must be {least} or more")
     return Settings(**values)
 
 

@@ -280,7 +280,9 @@ def run(spec_path: Path) -> int:
     identity = {"replica": spec.id, "service": spec.service, "revision": spec.revision}
     out = logs.capture(logs.Journal(file, identity))
     logs.set_level("info")
-    faulthandler.enable()  # a crash of native code leaves its stack in the log
+    # A crash of native code leaves its stack in the log; the other threads are ours, and would push the user's own
+    # last lines out of what an error shows.
+    faulthandler.enable(all_threads=False)
     sys.dont_write_bytecode = True  # an image is content; running it must not add files to it
     request_context.inherit_in_threads()
     azure_modules.install()

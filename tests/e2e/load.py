@@ -59,9 +59,7 @@ class Load:
         with contextlib.closing(http.client.HTTPConnection(parts.netloc, timeout=60)) as connection:
             self._repeat(connection, parts.path, payload, headers)
 
-    def _repeat(
-        self, connection: http.client.HTTPConnection, path: str, payload: str, headers: dict[str, str]
-    ) -> None:
+    def _repeat(self, connection: http.client.HTTPConnection, path: str, payload: str, headers: dict[str, str]) -> None:
         while not self._stop.is_set():
             try:
                 connection.request("POST", path, payload, headers)

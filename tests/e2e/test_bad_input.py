@@ -1,10 +1,10 @@
-"""What goes wrong at the keyboard and on the wire: each a precise error, nothing half-registered, nothing else harmed."""
+"""What goes wrong at the keyboard and on the wire: a precise error, nothing half-registered, nothing else harmed."""
 
+import errno
 import io
 import os
 import socket
 import tarfile
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -217,7 +217,13 @@ def test_recipes(argosy: Argosy, recipe: RecipeFolder, tmp_path: Path, options: 
         (("service", "scale", "steady", "-z", "100000"), "100000"),
         (("service", "keys", "steady", "--show", "third"), "third"),
         (("service", "run", "steady", "extra"), "extra"),
-        (("service", "show",), "NAME"),
+        (
+            (
+                "service",
+                "show",
+            ),
+            "NAME",
+        ),
         (("model", "list", "-o", "xml"), "xml"),
         (("model", "delete", "steady"), "steady:1"),
         (("model", "delete", "steady:1"), "--yes"),
@@ -344,14 +350,21 @@ def test_a_content_type_that_nobody_reads(url: str, key: str) -> None:
 def test_garbage_on_the_wire(argosy: Argosy, url: str) -> None:
     """No HTTP at all, on both ports: an answer or a closed connection, soon, and nothing in between."""
     for port in (urlsplit(url).port, argosy.address["port"]):
-        for garbage in (b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 200_000, b"\r\n\r\n\0"):
+        for garbage in (
+            b"\x16\x03\x01\x02\x00\x01",
+            b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 200_000,
+            b"\r\n\r\n\0",
+        ):
             with socket.create_connection(("127.0.0.1", port or 0), timeout=30) as connection:
                 try:
                     connection.sendall(garbage)
                     connection.shutdown(socket.SHUT_WR)
                     answer = connection.recv(1000)
-                except OSError as problem:
-                    assert not isinstance(problem, TimeoutError)
+                except ConnectionError:
+                    continue
+                except OSError as closed:
+                    if closed.errno != errno.ENOTCONN:
+                        raise
                     continue
                 assert answer == b"" or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.0 4"))
 
@@ -384,9 +397,4 @@ def test_requests_to_the_control_plane_that_do_not_validate(argosy: Argosy) -> N
     assert call(f"{api}/v1/models/steady/1/files/..%2f..%2ftoken", token=token).status in (400, 404)
     assert call(f"{api}/v1/nothing", token=token).error["code"] == "not_found"
     reply = call(f"{api}/v1/services/steady", {"replicas": 1}, method="PATCH", token=token, headers={"If-Match": '"0"'})
-    # What the update finds only when its turn comes is the operation's error.
-    operation = reply.json
-    deadline = time.monotonic() + 30
-    while operation["state"] in ("pending", "running") and time.monotonic() < deadline:
-        operation = call(f"{api}/v1/operations/{operation['id']}?wait_s=5", token=token).json
-    assert operation["error"]["code"] == "precondition_failed"
+    assert (reply.status, reply.error["code"]) == (412, "precondition_failed")

@@ -337,7 +337,9 @@ def test_completion_scripts(argosy: Argosy, shell: str, tmp_path: Path) -> None:
     if shell == "bash":
         assert subprocess.run(["bash", "-n", script], capture_output=True, text=True).stderr == ""
         asked = f"source {script}; COMP_WORDS=(argosy ser); COMP_CWORD=1; COMP_LINE='argosy ser'; "
-        words = f"{asked} $(complete -p argosy | sed 's/.*-F \\([^ ]*\\).*/\\1/') argosy ser argosy; echo ${{COMPREPLY[@]}}"
+        words = (
+            f"{asked} $(complete -p argosy | sed 's/.*-F \\([^ ]*\\).*/\\1/') argosy ser argosy; echo ${{COMPREPLY[@]}}"
+        )
         assert typed(argosy, words).out.split() == ["server", "service"]
 
 

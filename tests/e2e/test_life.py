@@ -14,7 +14,7 @@ from e2e.running import Argosy, RecipeFolder
 
 @pytest.fixture
 def service(argosy: Argosy, recipe: RecipeFolder, request: pytest.FixtureRequest) -> str:
-    name = request.node.name.removeprefix("test_").replace("_", "-")[:40].strip("-")
+    name = str(request.node.name).removeprefix("test_").replace("_", "-")[:40].strip("-")
     argosy.ok("service", "create", name, "-m", recipe.model(2), *recipe.options(), "-z", "2")
     return name
 
@@ -64,7 +64,8 @@ def test_scaling_under_load(argosy: Argosy, service: str) -> None:
 
 
 def test_a_bad_revision_leaves_the_old_one_serving(argosy: Argosy, recipe: RecipeFolder, service: str) -> None:
-    bad = "def init():\n    print('about to fail')\n    raise RuntimeError('the weights are missing')\ndef run(numbers): ...\n"
+    bad = "def init():\n    print('about to fail')\n    raise RuntimeError('the weights are missing')\n"
+    bad += "def run(numbers): ...\n"
     with load_on(argosy, service) as load:
         done = argosy("service", "update", service, *recipe.options(script=bad))
         load.more()
@@ -102,9 +103,7 @@ def test_control_plane_killed_under_load(argosy: Argosy, service: str) -> None:
     assert argosy.json("status")["gateway"]["pid"] == gateway
 
 
-def test_control_plane_killed_during_an_update_under_load(
-    argosy: Argosy, recipe: RecipeFolder, service: str
-) -> None:
+def test_control_plane_killed_during_an_update_under_load(argosy: Argosy, recipe: RecipeFolder, service: str) -> None:
     with load_on(argosy, service) as load:
         argosy.ok("service", "update", service, "-m", recipe.model(11), "--no-wait")
         time.sleep(0.3)

@@ -167,7 +167,11 @@ def test_variables_and_secrets_reach_the_script_and_nothing_else(
     argosy.ok("service", "run", "secretive", "-d", "{}")
     for secret in (*SECRETS.values(), *argosy.json("service", "keys", "secretive").values()):
         assert _files_with(argosy.home, secret) == []
-    for words in (("manifest", "show", "secretive"), ("service", "show", "secretive"), ("service", "logs", "secretive")):
+    for words in (
+        ("manifest", "show", "secretive"),
+        ("service", "show", "secretive"),
+        ("service", "logs", "secretive"),
+    ):
         for form in ("table", "json", "yaml"):
             text = argosy.ok(*words, "-o", form).out
             assert not any(secret in text for secret in SECRETS.values())
@@ -201,5 +205,3 @@ def test_services_on_different_pythons(argosy: Argosy, recipe: RecipeFolder) -> 
         words = (*recipe.options(script), "-r", f"python:{version}")
         argosy.ok("service", "create", name, "-m", recipe.model(2), *words)
     assert {name: argosy.json("service", "run", name) for name in versions} == versions
-
-

@@ -31,29 +31,27 @@ class Replica:
     aborted: int = 0
     in_flight: int = 0
     _listener: socket.socket | None = None
-    _accepting: asyncio.Task[None] | None = None
-    _open: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
+    _open: dict[asyncio.Task[None], socket.socket] = field(default_factory=dict)
 
     @property
     def server(self) -> Server:
         return Server(self.name, f"unix@{self.folder / self.name}")
 
     async def start(self) -> "Replica":
+        """Accepts by hand: asyncio's server leaks the connections that it is just accepting when it is closed."""
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.setblocking(False)
         self._listener.bind(str(self.folder / self.name))
         self._listener.listen(1024)
-        self._accepting = asyncio.create_task(self._accept(self._listener))
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
         return self
 
-    async def _accept(self, listener: socket.socket) -> None:
-        """Not `asyncio.start_unix_server`: closing that leaks the connections that it is just accepting."""
-        loop = asyncio.get_running_loop()
-        while True:
-            connection, _ = await loop.sock_accept(listener)
-            reader = asyncio.StreamReader()
-            protocol = asyncio.StreamReaderProtocol(reader, self._connected)
-            await loop.connect_accepted_socket(lambda protocol=protocol: protocol, connection)  # type: ignore[misc]
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(BlockingIOError):
+            connection, _ = listener.accept()
+            task = asyncio.create_task(self._connection(connection))
+            self._open[task] = connection
+            task.add_done_callback(lambda task: self._open.pop(task).close())
 
     async def stop(self) -> None:
         """As a replica drains: in flight is finished, then the listener closes."""
@@ -61,31 +59,28 @@ class Replica:
         await self.crash()
 
     async def crash(self) -> None:
-        assert self._accepting is not None and self._listener is not None
-        self._accepting.cancel()
-        await asyncio.gather(self._accepting, return_exceptions=True)
+        assert self._listener is not None
+        asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
         (self.folder / self.name).unlink(missing_ok=True)
-        for task, writer in self._open.items():
-            writer.transport.abort()
+        for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
         await asyncio.sleep(0.01)
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._connection(reader, writer))
-        self._open[task] = writer
-        task.add_done_callback(self._closed)
-
-    def _closed(self, task: asyncio.Task[None]) -> None:
-        self._open.pop(task).transport.abort()
-
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+    async def _connection(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        reader, writer = await asyncio.open_unix_connection(sock=connection)
+        try:
             while await self._one(reader, writer):
                 pass
             writer.close()
             await writer.wait_closed()
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort()
+            await asyncio.sleep(0)
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         line, headers = await read_head(reader)

@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from argosy.errors import GatewayFailed, PortInUse
+from argosy.errors import GatewayFailed, InvalidOption, PortInUse
 from argosy.gateway.gateway import Gateway
 from argosy.gateway.master import Master
-from argosy.gateway.supervisor import bound_port
+from argosy.gateway.supervisor import free_port, port_is_free
 from argosy.settings import Home, Settings
 from gateway.harness import Client, Load, MakeGateway, Replica, route, until
 
@@ -55,9 +55,9 @@ def test_it_serves_on_when_its_supervisor_is_killed_and_is_adopted(
         new = await Replica("n", folder).start()
         await asyncio.to_thread(adopting.ensure_running, [route("iris", iris, new), route("other")])
         assert adopting.status()["pid"] == pid
+        await until(lambda: new.served > 0)
         await load.stop()
         assert load.failures == []
-        assert new.served > 0
         assert len(masters(home)) == 1
         await iris.stop()
         await new.stop()
@@ -153,6 +153,15 @@ def test_a_port_in_use_starts_nothing(make_gateway: MakeGateway, home: Home) -> 
     assert gateway.port == port
 
 
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "192.0.2.1"])
+@pytest.mark.parametrize("port", [0, 17780])
+def test_a_host_that_is_not_ours_is_named(home: Home, host: str, port: int) -> None:
+    gateway = Gateway(home, Settings(host=host, gateway_port=port))
+    with pytest.raises(InvalidOption, match=r"--host .*nothing can listen there"):
+        gateway.ensure_running([])
+    assert masters(home) == []
+
+
 def test_a_new_port_is_taken_by_a_reload(gateway: Gateway, make_gateway: MakeGateway) -> None:
     old_port, pid = gateway.port, gateway.status()["pid"]
     with socket.socket() as taken:
@@ -160,12 +169,11 @@ def test_a_new_port_is_taken_by_a_reload(gateway: Gateway, make_gateway: MakeGat
         taken.listen()
         with pytest.raises(PortInUse):
             make_gateway(gateway_port=taken.getsockname()[1]).ensure_running([])
-    new_port = bound_port("127.0.0.1", 0)
-    assert new_port
+    new_port = free_port("127.0.0.1")
     moved = make_gateway(gateway_port=new_port)
     moved.ensure_running([])
     assert (moved.status()["pid"], moved.status()["url"]) == (pid, f"http://127.0.0.1:{new_port}")
-    assert bound_port("127.0.0.1", old_port) == old_port
+    assert port_is_free("127.0.0.1", old_port)
 
 
 def test_stop_lets_requests_finish_and_ignores_idle_connections(gateway: Gateway, home: Home, folder: Path) -> None:

@@ -19,8 +19,8 @@ def test_refused_work_goes_to_the_idle_replica(gateway: Gateway, folder: Path) -
         client = Client(gateway.port)
         arrivals = []
         for _ in range(20):
-            answer = await client.request(SCORE, b"x" * 50_000)
-            assert (answer.status, answer.json["replica"], answer.json["body_bytes"]) == (200, "b", 50_000)
+            answer = await client.request(SCORE, b"x" * 10_000)
+            assert (answer.status, answer.json["replica"], answer.json["body_bytes"]) == (200, "b", 10_000)
             arrivals.append(int(answer.json["headers"]["x-argosy-arrival"]))
         assert full.refused > 5
         assert arrivals == sorted(arrivals)

@@ -166,7 +166,7 @@ def test_a_given_pair_is_taken_as_it_is(tmp_path: Path) -> None:
     cert, key = tmp_path / "c.pem", tmp_path / "k.pem"
     write_pair(cert, key)
     files = given(cert, key)
-    assert files == TlsFiles(cert, key, None)
+    assert files == TlsFiles(cert, key, cert), "signed by itself, so that it is what clients must trust"
     assert files.combined().count(b"-----BEGIN") == 2
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import datetime
 import http.server
 import ipaddress
@@ -34,7 +35,7 @@ def serve() -> Iterator[Serve]:
 
     def start(*answers: list[bytes], pause_s: float = 0.0, tls: ssl.SSLContext | None = None) -> str:
         listener = socket.create_server(("127.0.0.1", 0))
-        listener.settimeout(30)
+        listener.settimeout(0.1)
         stop = threading.Event()
 
         def answer(connection: socket.socket, pieces: list[bytes]) -> None:
@@ -52,10 +53,16 @@ def serve() -> Iterator[Serve]:
                         return
                     connection.sendall(piece)
 
+        def accept() -> socket.socket:
+            while not stop.is_set():
+                with contextlib.suppress(TimeoutError):
+                    return listener.accept()[0]
+            raise OSError("the test is over")
+
         def run() -> None:
             for pieces in answers:
                 try:
-                    answer(listener.accept()[0], pieces)
+                    answer(accept(), pieces)
                 except OSError:
                     continue  # the client hung up, or the test is over
 
@@ -64,12 +71,8 @@ def serve() -> Iterator[Serve]:
 
         def close() -> None:
             stop.set()
-            try:
-                listener.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-            listener.close()
             thread.join()
+            listener.close()
 
         closers.append(close)
         return f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}"

@@ -3,6 +3,9 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from argosy.environments.target import Observed
 from argosy.services.plan import (
     Action,
@@ -19,8 +22,6 @@ from argosy.services.plan import (
     Unroute,
     actions,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def seen(

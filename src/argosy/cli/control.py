@@ -69,7 +69,7 @@ def server_options(args: argparse.Namespace) -> list[str]:
 def up(args: argparse.Namespace, session: Session) -> None:
     home = Home.locate(session.environ)
     options = server_options(args)
-    status = plane.running(home)
+    status = plane.running(home, session.environ)
     already = status is not None
     if status is None:
         home.prepare()
@@ -77,7 +77,7 @@ def up(args: argparse.Namespace, session: Session) -> None:
         launched = plane.launch(home, options, session.environ)
         with session.progress("argosy up") as progress:
             progress.message("starting the control plane and the gateway")
-            status = plane.wait_until_up(home, launched)
+            status = plane.wait_until_up(home, launched, session.environ)
         already = status.pid != launched.process.pid
     if already:
         session.tell("argosy runs already")
@@ -133,7 +133,7 @@ def differences(args: argparse.Namespace, status: Status) -> list[str]:
 
 def down(args: argparse.Namespace, session: Session) -> None:
     home = Home.locate(session.environ)
-    status = plane.running(home)
+    status = plane.running(home, session.environ)
     if status is None:
         _down_without_control_plane(home, session)
         return
@@ -142,7 +142,8 @@ def down(args: argparse.Namespace, session: Session) -> None:
     session.going_on = "The control plane goes on stopping; `argosy status` shows it."
     with session.progress("argosy down") as progress:
         progress.message("stopping the services, the gateway and the control plane")
-        with Client.at(Address(status.url, read_token(home), written.get("ca_file"))) as client:
+        ca_file = written.get("ca_file") or session.environ.get("ARGOSY_CA_FILE")
+        with Client.at(Address(status.url, read_token(home), ca_file)) as client:
             client.shutdown(services=True)
         if not plane.wait_until_gone(status.pid, started, _STOP_S):
             raise TimedOut(

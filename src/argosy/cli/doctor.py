@@ -49,7 +49,7 @@ def show(args: argparse.Namespace, session: Session) -> int:
         text = unit(home)
         session.show({"unit": text}, lambda: [text.rstrip()])
         return 0
-    if plane.running(home) is not None:
+    if plane.running(home, session.environ) is not None:
         report = session.client.doctor()
         checks = [Check(str(c["name"]), str(c["state"]), str(c["message"])) for c in report.get("checks", [])]
         data: dict[str, Any] = {"control_plane": "running", **report}

@@ -8,8 +8,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from argosy.errors import Error, NotRunning, StorageFailed, SystemFailure, TimedOut
+from argosy.errors import ConnectionLost, Error, NotRunning, StorageFailed, SystemFailure, TimedOut
 from argosy.records import Status
 from argosy.sdk.address import Address, read_address, read_token
 from argosy.sdk.client import Client
@@ -29,18 +30,22 @@ class Launch:
     log_start: int
 
 
-def running(home: Home) -> Status | None:
+def running(home: Home, environ: Mapping[str, str] = os.environ) -> Status | None:
     """The status of the control plane of this home; None when none answers, or another program does."""
     written = read_address(home)
-    if not written.get("url"):
-        return None
-    address = Address(str(written["url"]), read_token(home), written.get("ca_file"))
     try:
-        with Client.at(address) as client:
-            status = client.status()
+        status = _ask(written, home, environ)
     except Error:
         return None
     return status if Path(status.home) == home.path or Path(status.home).resolve() == home.path.resolve() else None
+
+
+def _ask(written: Mapping[str, Any], home: Home, environ: Mapping[str, str]) -> Status:
+    if not written.get("url"):
+        raise not_running(home)
+    ca_file = written.get("ca_file") or environ.get("ARGOSY_CA_FILE")
+    with Client.at(Address(str(written["url"]), read_token(home), ca_file)) as client:
+        return client.status()
 
 
 def command(options: Sequence[str]) -> list[str]:
@@ -74,7 +79,7 @@ def launch(home: Home, options: Sequence[str], environ: Mapping[str, str]) -> La
         os.close(out)
 
 
-def wait_until_up(home: Home, launched: Launch) -> Status:
+def wait_until_up(home: Home, launched: Launch, environ: Mapping[str, str] = os.environ) -> Status:
     """Its status as soon as it answers. Raises what it printed when it gave up.
 
     Another control plane of the same home may have been quicker; then its status is the answer.
@@ -82,12 +87,22 @@ def wait_until_up(home: Home, launched: Launch) -> Status:
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         code = launched.process.poll()
-        if (status := running(home)) is not None:
+        if (status := running(home, environ)) is not None:
             return status
+        if (written := read_address(home)).get("pid") == launched.process.pid:
+            _check_trust(written, home, environ)
         if code is not None and not _locked(home):
             raise _failure(launched, code)
         time.sleep(_POLL_S)
     raise TimedOut(f"The start of the control plane (its output is in {launched.log})", _START_S)
+
+
+def _check_trust(written: Mapping[str, Any], home: Home, environ: Mapping[str, str]) -> None:
+    """It answers by now. When its certificate is not trusted here, no waiting helps: raises what is wrong with it."""
+    try:
+        _ask(written, home, environ)
+    except (NotRunning, ConnectionLost, TimedOut):
+        return
 
 
 def _locked(home: Home) -> bool:

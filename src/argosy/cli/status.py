@@ -24,7 +24,7 @@ def show(args: argparse.Namespace, session: Session) -> None:
     home = Home.locate(session.environ)
     elsewhere = session.environ.get("ARGOSY_URL") or None
     try:
-        status = session.client.status() if elsewhere else plane.running(home)
+        status = session.client.status() if elsewhere else plane.running(home, session.environ)
     except NotRunning:
         status = None
     if status is None:

@@ -7,7 +7,7 @@ decoder answers those before any rule or error page of ours can. Everything with
 import json
 
 _JSON = "content-type application/json"
-# `txn.id` is set by the frontend's first rules; before them there is only the id that HAProxy makes per stream.
+# Set by the frontend's first rules.
 _ID = "hdr x-request-id %[var(txn.id)]"
 RETRY_AFTER_S = 1
 
@@ -26,8 +26,10 @@ def failure_lines() -> list[str]:
     """`http-error` lines: HAProxy's own failures as JSON."""
     lines = []
     for status, (code, message) in _FAILURES.items():
-        extra = f" hdr retry-after {RETRY_AFTER_S}" if status == 503 else ""
-        lines.append(f"http-error status {status} {_JSON} string {_quoted(_body(code, message))} {_ID}{extra}")
+        # 400 and 408 come before the rules that name the request.
+        extra = "" if status in (400, 408) else f" {_ID}"
+        extra += f" hdr retry-after {RETRY_AFTER_S}" if status == 503 else ""
+        lines.append(f"http-error status {status} {_JSON} string {_quoted(_body(code, message))}{extra}")
     return lines
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from argosy.errors import GatewayFailed, InvalidOption
+from argosy.errors import GatewayFailed
 from argosy.gateway import logs, plan
 from argosy.gateway.binary import Binary, find_binary
 from argosy.gateway.capacity import connection_limit, thread_count
@@ -22,7 +22,7 @@ from argosy.gateway.config import Listener, backend_of, render, service_of, shap
 from argosy.gateway.counters import Counters
 from argosy.gateway.master import ServerState
 from argosy.gateway.routes import Route, checked
-from argosy.gateway.supervisor import Running, Supervisor, bound_port, check_port
+from argosy.gateway.supervisor import Running, Supervisor, check_port, free_port
 from argosy.gateway.tls import TlsFiles
 from argosy.keys import write_private
 from argosy.settings import Home, Settings
@@ -180,8 +180,8 @@ class Gateway:
 
     def _start(self, table: Sequence[Route]) -> None:
         binary = self._find_binary()
-        port = self._port or self._free_port()
-        check_port(self._settings.host, port)
+        port = self._port or free_port(self._settings.host)
+        self._supervisor.await_port(self._settings.host, port)
         self._replace_config(render(self._listener(port), table), validate=True)
         hard_limit = max(_LOG_HARD_LEAST_BYTES, _LOG_HARD_FACTOR * self._settings.log_limit_bytes)
         running = self._supervisor.start(binary, self._settings.host, port, hard_limit)
@@ -298,12 +298,6 @@ class Gateway:
         if self._binary is None or not self._binary.path.exists():
             self._binary = find_binary(self._settings.haproxy)
         return self._binary
-
-    def _free_port(self) -> int:
-        port = bound_port(self._settings.host, 0)
-        if port is None:
-            raise InvalidOption("--host", self._settings.host, "no port can be opened there")
-        return port
 
 
 def _executable(pid: int) -> str | None:

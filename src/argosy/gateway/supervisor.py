@@ -4,6 +4,8 @@ HAProxy runs detached in master-worker mode, so it serves on when the control pl
 master socket in the home's private run folder, and proven by the home's id in the description that it tells.
 """
 
+import errno
+import random
 import socket
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, SIGUSR1
 
-from argosy.errors import GatewayFailed, PortInUse
+from argosy.errors import GatewayFailed, InvalidOption, PortInUse
 from argosy.gateway.binary import Binary
 from argosy.gateway.config import Description
 from argosy.gateway.logs import tail_from
@@ -21,7 +23,9 @@ from argosy.gateway.process import ProcessHandle, ProcessMark, wait_gone
 
 _START_S = 15.0
 # Workers notice within about two seconds that their master was killed, and end.
-_ORPHANS_END_S = 5.0
+_ORPHANS_END_S = 8.0
+# For a port of our choice.
+_PORTS = range(10_000, 32_000)
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,19 @@ class Supervisor:
             raise GatewayFailed(f"The HAProxy that answers at {self.master.path} is not the gateway of this home.")
         return Running(processes.master, serving, tuple(former), info.version, info.uptime_s, info.description)
 
+    def await_port(self, host: str, port: int) -> None:
+        """PortInUse (or InvalidOption) unless a listener can be opened there.
+
+        After a crash of the master its workers hold the port a little longer, which is waited for.
+        """
+        if self._mark_file.exists():
+            deadline = time.monotonic() + _ORPHANS_END_S
+            while not port_is_free(host, port) and time.monotonic() < deadline:
+                time.sleep(0.05)
+        check_port(host, port)
+
     def start(self, binary: Binary, host: str, port: int, log_limit_bytes: int) -> Running:
         """Start HAProxy on the written file and wait until it serves. PortInUse, or GatewayFailed with its reason."""
-        self._await_orphans(host, port)
-        check_port(host, port)
         self.master.path.unlink(missing_ok=True)
         offset = self._log.stat().st_size if self._log.exists() else 0
         mark = self._launch(binary, log_limit_bytes)
@@ -115,13 +128,6 @@ class Supervisor:
             raise GatewayFailed(f"HAProxy ended at once. See {self._log}.")
         mark.write(self._mark_file)
         return mark
-
-    def _await_orphans(self, host: str, port: int) -> None:
-        """After a crash of the master its workers hold the port a little longer."""
-        if self._mark_file.exists():
-            deadline = time.monotonic() + _ORPHANS_END_S
-            while not port_is_free(host, port) and time.monotonic() < deadline:
-                time.sleep(0.05)
 
     def reload(self, running: Running, shape: str) -> Running:
         """Let a new worker take over with the written file; requests in flight end in the old one."""
@@ -181,22 +187,41 @@ class Supervisor:
 
 def port_is_free(host: str, port: int) -> bool:
     """Whether a listener could be opened there now. HAProxy itself would share the port of another of this user."""
-    return bound_port(host, port) is not None
+    return _listen_problem(host, port) is None
 
 
-def bound_port(host: str, port: int) -> int | None:
-    """Opens and closes a listener: its port (a free one for 0), None when the port is taken."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, protocol) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+def _listen_problem(host: str, port: int) -> OSError | None:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
             listener.listen(1)
-        except OSError:
-            return None
-        return int(listener.getsockname()[1])
+    except OSError as problem:
+        return problem
+    return None
+
+
+def free_port(host: str) -> int:
+    """A port that is likely to be free after a restart too; `check_port` tells why when nothing can listen there.
+
+    Below the range from which the kernel takes ports for outgoing connections (32768 and up by default).
+    """
+    for port in random.sample(_PORTS, 50):
+        problem = _listen_problem(host, port)
+        if problem is None or problem.errno != errno.EADDRINUSE:
+            break
+    return port
 
 
 def check_port(host: str, port: int) -> None:
-    if not port_is_free(host, port):
+    """PortInUse, or InvalidOption when nothing can ever listen there: a wrong host, or a port that needs root."""
+    problem = _listen_problem(host, port)
+    if problem is None:
+        return
+    if problem.errno == errno.EADDRINUSE:
         raise PortInUse(host, port, "--gateway-port")
+    reason = problem.strerror or str(problem)
+    if problem.errno == errno.EACCES:
+        raise InvalidOption("--gateway-port", port, f"{reason}; use 1024 or above")
+    raise InvalidOption("--host", host, f"nothing can listen there: {reason}")

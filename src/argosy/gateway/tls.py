@@ -63,7 +63,10 @@ def check_bind(host: str, tls: bool) -> None:
 
 
 def given(cert: Path, key: Path) -> TlsFiles:
-    """The files that a user names, after a look that finds every usual mistake. Raises InvalidFile."""
+    """The files that a user names, after a look that finds every usual mistake. Raises InvalidFile.
+
+    A chain that ends in its own root, as a self-signed certificate does, is what clients here must trust.
+    """
     cert, key = cert.expanduser().absolute(), key.expanduser().absolute()
     try:
         chain = x509.load_pem_x509_certificates(_read(cert))
@@ -86,7 +89,7 @@ def given(cert: Path, key: Path) -> TlsFiles:
         raise InvalidFile(
             cert, f"the certificate is not valid before {chain[0].not_valid_before_utc:%Y-%m-%d %H:%M} UTC."
         )
-    return TlsFiles(cert, key, None)
+    return TlsFiles(cert, key, cert if chain[-1].issuer == chain[-1].subject else None)
 
 
 def _read(path: Path) -> bytes:

@@ -8,7 +8,7 @@ from argosy.images.plan import Plan, image_json, plan
 from argosy.images.pythons import find_python
 from argosy.images.registry import ImageRegistry, manifest_contents
 from argosy.images.runtimes import install_runtime, runtime_digest
-from argosy.images.unpack import BlobPath, image_folder, remove_image, unpack
+from argosy.images.unpack import BlobPath, image_folder, remove_image, sweep, unpack
 from argosy.images.venvs import (
     Build,
     check_environment,
@@ -64,6 +64,7 @@ class ImageBuilder:
         self._images = images
         self._blob_path = blob_path
         self._version = version
+        sweep(home.images)
 
     def create(self, name: str, manifest: Manifest, description: str, say: Say) -> Image:
         """The image of a manifest; the same manifest gives the same image."""

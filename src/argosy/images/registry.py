@@ -23,7 +23,8 @@ class ImageRegistry:
         """The image of this plan under `name`: the latest version when it already is this plan, else a new one."""
         with self._database.write() as connection:
             latest = connection.execute(_rows().where(images.c.name == name).order_by(images.c.version.desc())).first()
-            if latest is not None and latest.digest == plan.digest and latest.manifest_version == manifest.version:
+            wanted = (plan.digest, manifest.name, manifest.version)
+            if latest and (latest.digest, latest.manifest_name, latest.manifest_version) == wanted:
                 return self._records(connection, [latest])[0]
             manifest_id = connection.execute(
                 select(manifests.c.id).where(manifests.c.name == manifest.name, manifests.c.version == manifest.version)

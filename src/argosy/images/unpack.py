@@ -4,6 +4,7 @@ Files are copied from the blob store, sharing blocks where the file system can (
 that is opened for writing must not change the registered one. The folder appears whole, by rename.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -51,7 +52,10 @@ def unpack(
                 _place(
                     blob_path(entry.sha256), building / "models" / model.pin.name / str(model.pin.version) / entry.path
                 )
-        (building / "image.json").write_text(json.dumps(description, indent=1))
+        with (building / "image.json").open("w", encoding="utf-8") as out:
+            json.dump(description, out, indent=1)
+            out.flush()
+            os.fsync(out.fileno())
         building.replace(folder)
     except OSError as problem:
         shutil.rmtree(building, ignore_errors=True)
@@ -64,7 +68,18 @@ def unpack(
 
 
 def remove_image(root: Path, plan_digest: str) -> None:
-    shutil.rmtree(image_folder(root, plan_digest), ignore_errors=True)
+    """Away in one step, so that a crash leaves no folder that looks whole and is not."""
+    folder = image_folder(root, plan_digest)
+    gone = root / f".{folder.name}.{secrets.token_hex(4)}"
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def sweep(root: Path) -> None:
+    """Remove what a control plane that crashed left half made or half removed. Nobody else may be at work there."""
+    for leftover in root.glob(".*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _place(source: Path, target: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from argosy.errors import InvalidFile, InvalidOption
+from argosy.errors import InvalidFile, InvalidOption, TooLarge
 from argosy.manifests.conda import parse_conda
 from argosy.manifests.dependencies import Dependencies, combine
 from argosy.manifests.infer import Inferred, as_dependencies, infer
@@ -26,6 +26,7 @@ from argosy_serving import REQUIREMENTS
 from argosy_serving.schema import Schema
 
 Say = Callable[[str], None]
+_SCRIPT_LIMIT_BYTES = 10_000_000
 _SERVING_SWITCHES = {"string_answers": ("json", "raw")}
 
 
@@ -82,6 +83,16 @@ class ManifestBuilder:
         )
         notes = [*parts.notes, *wishes.notes, *(finding for model in parts.models for finding in _findings(model))]
         return self._manifests.create(parts.name, recipe, notes, str(request.get("description") or ""))
+
+    def check(self, request: Mapping[str, Any]) -> list[str]:
+        """What `create` would refuse before it resolves anything; the models may still be missing. Answers notes.
+
+        Asked before models are registered for a recipe, so that one that cannot work leaves nothing behind.
+        """
+        parts = self._parts(_laid_over(self._origin(request), request), _quietly)
+        wishes, _ = self._dependencies(parts, _quietly)
+        choose_python(parse_runtime(parts.request.get("runtime")), wishes.python)
+        return [*parts.notes, *wishes.notes]
 
     def _origin(self, request: Mapping[str, Any]) -> Recipe | None:
         if not request.get("from"):
@@ -141,9 +152,15 @@ class ManifestBuilder:
         if script not in {entry.path for entry in files}:
             raise InvalidFile(script, "the scoring script is not among the files of the manifest.")
         for entry in files:
-            if self._blobs.touch(entry.sha256) is None:
+            stored_bytes = self._blobs.touch(entry.sha256)
+            if stored_bytes is None:
                 raise InvalidFile(
                     entry.path, f"its content (SHA-256 {entry.sha256}) was not uploaded. Upload it first."
+                )
+            if stored_bytes != entry.size_bytes:
+                raise InvalidFile(
+                    entry.path,
+                    f"it has {stored_bytes:,} bytes, but {entry.size_bytes:,} were announced. Upload it again.",
                 )
         names: dict[str, str] = {}
         # Everything lies side by side in a replica's working directory.
@@ -192,15 +209,22 @@ class ManifestBuilder:
         )
 
     def _read(self, script: str, files: Sequence[FileEntry]) -> bytes:
-        return self._content(next(entry for entry in files if entry.path == script))
+        entry = next(entry for entry in files if entry.path == script)
+        if entry.size_bytes > _SCRIPT_LIMIT_BYTES:
+            raise TooLarge(f"The scoring script {script}", _SCRIPT_LIMIT_BYTES)
+        return self._content(entry)
 
     def _content(self, entry: FileEntry) -> bytes:
         with self._blobs.open(entry.sha256) as content:
             return content.read()
 
 
+def _quietly(_: str) -> None:
+    """What is found will be said when the manifest is made."""
+
+
 def _laid_over(origin: Recipe | None, request: Mapping[str, Any]) -> dict[str, Any]:
-    """What is given, and from `origin` what is not. A new script or schema leaves the old samples behind."""
+    """What is given, and from `origin` what is not. A new schema leaves the old samples behind."""
     if origin is None:
         return dict(request)
     old: dict[str, Any] = {
@@ -221,8 +245,8 @@ def _laid_over(origin: Recipe | None, request: Mapping[str, Any]) -> dict[str, A
         old.pop("runtime")
     if "schema" in request:
         old.pop("samples")
-    if "models" in request:
-        # Recorded answers are the old model's; the requests stay good.
+    if any(part in request for part in ("models", "script", "files")):
+        # Recorded answers are those of the old model and script; the requests stay good.
         old["samples"] = [{k: v for k, v in s.items() if k == "input"} for s in origin.samples]
     if request.get("files") is not None:
         script = request.get("script") or origin.script

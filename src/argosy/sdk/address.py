@@ -52,7 +52,7 @@ def read_address(home: Home) -> dict[str, Any]:
     """What the running (or last) control plane of this home wrote; empty when there was none."""
     try:
         written = json.loads(home.address.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError) as problem:
         raise StorageFailed(
@@ -63,9 +63,14 @@ def read_address(home: Home) -> dict[str, Any]:
 
 def read_token(home: Home) -> str | None:
     try:
-        return home.token.read_text().strip() or None
-    except FileNotFoundError:
+        return home.token.read_text(encoding="ascii").strip() or None
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except UnicodeDecodeError:
+        raise StorageFailed(
+            f"{home.token} holds no token. Restore it from a backup, or delete it while argosy is stopped to have a "
+            "new one made."
+        ) from None
     except OSError as problem:
         raise StorageFailed(
             f"The token {home.token} cannot be read: {problem.strerror}. Run as its owner, or set ARGOSY_TOKEN."

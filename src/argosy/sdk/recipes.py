@@ -15,7 +15,7 @@ from argosy.records import FileEntry, Model, Reference, check_name, encode
 from argosy.sdk import files, models
 from argosy.sdk.files import LocalFile, Progress
 from argosy.sdk.operations import OnMessage
-from argosy.sdk.wire import Flow
+from argosy.sdk.wire import Flow, Request, call, path_of
 
 PathLike = str | os.PathLike[str]
 
@@ -91,16 +91,30 @@ def plan(name: str, options: RecipeOptions, description: str = "") -> Plan:
 
 def send(plan: Plan, on_progress: Progress | None = None, on_message: OnMessage | None = None) -> Flow[dict[str, Any]]:
     """Upload the files, register the model files, and answer the ManifestRequest."""
-    entries = yield from files.upload(plan.uploads, on_progress)
-    body = dict(plan.body)
-    if entries:
-        body["files"] = encode(entries)
+    body = yield from _with_files(plan, on_progress)
+    if plan.model_files:
+        yield from _check(body)
     made = []
     for name, path in plan.model_files.items():
         made.append((yield from register_once(name, path, on_progress, on_message)).reference)
     if made:
         body["models"] = [*body.get("models", []), *made]
     return body
+
+
+def check(plan: Plan, base: str | None) -> Flow[None]:
+    """Let the server refuse a recipe on top of the manifest `base`, before models are registered for it."""
+    body = yield from _with_files(plan, None)
+    yield from _check({"from": base, **body} if base else body)
+
+
+def _with_files(plan: Plan, on_progress: Progress | None) -> Flow[dict[str, Any]]:
+    entries = yield from files.upload(plan.uploads, on_progress)
+    return {**plan.body, "files": encode(entries)} if entries else dict(plan.body)
+
+
+def _check(body: dict[str, Any]) -> Flow[None]:
+    yield from call(Request("POST", path_of("manifests", "check"), json=body, repeatable=True))
 
 
 def register_once(name: str, path: PathLike, on_progress: Progress | None, on_message: OnMessage | None) -> Flow[Model]:

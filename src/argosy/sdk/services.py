@@ -111,6 +111,8 @@ def _renewed(
     if paths:
         if len(paths) > 1 or references:
             raise InvalidOption("the models", [str(path) for path in paths], "give one file, or references with -i")
+        if recipes.given(rest):
+            yield from recipes.check(plan, service.manifest)
         references = [(yield from _next_version(service, paths[0], on_progress, on_message)).reference]
     for reference in references:
         Reference.parse("model", reference)

@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -96,7 +96,9 @@ class Transport:
             body = request.body()
             if body is not None or request.method in ("POST", "PUT", "PATCH"):
                 connection.putheader("Content-Length", str(len(body or b"")))
-            connection.endheaders(body)
+            # A server that refuses early closes its side while we send; its answer is then read.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                connection.endheaders(body)
         return connection.getresponse()
 
     def _connection(self, request: Request) -> http.client.HTTPConnection:

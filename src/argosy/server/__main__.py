@@ -12,8 +12,9 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -21,7 +22,7 @@ from argosy.environments.process import ProcessTarget
 from argosy.errors import Conflict, Error, InvalidOption
 from argosy.gateway.gateway import Gateway
 from argosy.gateway.tls import TlsFiles, check_bind, given, own_ca
-from argosy.server.composition import ControlPlane, bind, remembered_ports, stop_everything
+from argosy.server.composition import ControlPlane, bind, remembered, stop_everything
 from argosy.settings import Home, Settings, load_settings
 
 
@@ -33,13 +34,15 @@ def main() -> int:
         home = Home.locate()
         home.prepare()
         with _only_one(home):
-            settings = _settings(home, arguments)
+            ports, before = remembered(home)
+            options = before | _given(arguments)
+            settings = _settings(home, arguments, {**ports, **options})
             if arguments.stop_all:
                 stop_everything(Gateway(home, settings, None), ProcessTarget(home, settings.log_limit_bytes))
                 return 0
             check_bind(settings.host, settings.tls)
             listener = bind(settings)
-            plane = ControlPlane(home, settings, _tls(home, settings), listener)
+            plane = ControlPlane(home, settings, _tls(home, settings), listener, options)
             uvloop.run(plane.serve())
         return 0
     except Error as problem:
@@ -63,16 +66,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _settings(home: Home, arguments: argparse.Namespace) -> Settings:
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings that options set for this start and those to come; a certificate of one kind replaces the other."""
+    given: dict[str, Any] = {}
+    if arguments.host is not None:
+        given["host"] = arguments.host
+    if arguments.tls == "auto":
+        given |= {"tls_auto": True, "tls_cert": "", "tls_key": ""}
+    if arguments.tls_cert is not None or arguments.tls_key is not None:
+        given |= {"tls_auto": False, "tls_cert": arguments.tls_cert or "", "tls_key": arguments.tls_key or ""}
+    return given
+
+
+def _settings(home: Home, arguments: argparse.Namespace, before: Mapping[str, Any]) -> Settings:
+    """What options say now goes over everything, what they said `before` under the file and the environment."""
     settings = load_settings(
-        home,
-        remembered=remembered_ports(home),
-        host=arguments.host,
-        port=arguments.port,
-        gateway_port=arguments.gateway_port,
-        tls_auto=True if arguments.tls == "auto" else None,
-        tls_cert=arguments.tls_cert,
-        tls_key=arguments.tls_key,
+        home, remembered=before, port=arguments.port, gateway_port=arguments.gateway_port, **_given(arguments)
     )
     for option, port in (("--port", settings.port), ("--gateway-port", settings.gateway_port)):
         if not 0 <= port <= 65_535:

@@ -1,6 +1,7 @@
 """The REST API as an ASGI app: authentication, the one error shape, and the routers of the nouns."""
 
 import errno
+import json
 import logging
 from importlib import resources
 from pathlib import Path
@@ -12,7 +13,8 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from argosy.errors import Error, StorageFailed, SystemFailure, Unauthorized, UserError
 from argosy.keys import key_hash, same
@@ -33,6 +35,8 @@ _ERROR_RESPONSE = {
         }
     },
 }
+# The largest body that is read whole; files go to /v1/blobs, which has a limit of its own and streams.
+_BODY_LIMIT_BYTES = 64_000_000
 _ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css")
 
 
@@ -53,9 +57,10 @@ def build_app(control: Control, token: str, version: str) -> ASGIApp:
     app.add_exception_handler(RequestValidationError, _answer_validation)
     app.add_exception_handler(HTTPException, _answer_http)
     app.add_exception_handler(OSError, _answer_os_error)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
     app.add_exception_handler(Exception, _answer_defect)
     _declare(app)
-    return _Authenticated(app, token)
+    return _Authenticated(_Bounded(app), token)
 
 
 class _Authenticated:
@@ -77,6 +82,36 @@ class _Authenticated:
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+class _Bounded:
+    """Refuses a body that is longer than any request needs, before it fills the memory."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] == "/v1/blobs":
+            await self._app(scope, receive, send)
+            return
+        received = 0
+
+        async def bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > _BODY_LIMIT_BYTES:
+                raise HTTPException(413, f"the body is larger than the limit of {_BODY_LIMIT_BYTES:,} bytes")
+            return message
+
+        await self._app(scope, bounded, send)
+
+
+class _Answer(JSONResponse):
+    """An error, in ASCII: what a client sent may hold half a character, which UTF-8 has no bytes for."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content).encode()
 
 
 def _documents(app: FastAPI) -> None:
@@ -119,7 +154,7 @@ def _declare(app: FastAPI) -> None:
 
 def _answer_error(_request: Request, problem: Exception) -> JSONResponse:
     assert isinstance(problem, Error)
-    return JSONResponse(problem.body(), status_code=problem.status)
+    return _Answer(problem.body(), status_code=problem.status)
 
 
 def _answer_validation(_request: Request, problem: Exception) -> JSONResponse:
@@ -127,16 +162,16 @@ def _answer_validation(_request: Request, problem: Exception) -> JSONResponse:
     wrong = [{"field": "/".join(str(p) for p in e["loc"]), "problem": e["msg"]} for e in problem.errors()[:20]]
     first = wrong[0] if wrong else {"field": "body", "problem": "it cannot be read"}
     error = UserError(f"The request does not validate: {first['field']}: {first['problem']}", {"fields": wrong})
-    return JSONResponse(error.body(), status_code=422)
+    return _Answer(error.body(), status_code=422)
 
 
 def _answer_http(request: Request, problem: Exception) -> JSONResponse:
     assert isinstance(problem, HTTPException)
-    codes = {404: "not_found", 405: "method_not_allowed"}
+    codes = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
     sentence = f"{request.method} {request.url.path}: {problem.detail}. /docs lists what there is."
     code = codes.get(problem.status_code, "invalid_request")
     body = {"error": {"code": code, "message": sentence, "details": {}}}
-    return JSONResponse(body, status_code=problem.status_code, headers=problem.headers)
+    return _Answer(body, status_code=problem.status_code, headers=problem.headers)
 
 
 def _answer_os_error(request: Request, problem: Exception) -> JSONResponse:
@@ -147,9 +182,14 @@ def _answer_os_error(request: Request, problem: Exception) -> JSONResponse:
     return _answer_error(request, error)
 
 
+def _answer_nobody(_request: Request, _problem: Exception) -> JSONResponse:
+    """The client went away while it sent: nobody reads this."""
+    return _Answer(UserError("The body ended before it was whole.").body(), status_code=400)
+
+
 def _answer_defect(request: Request, problem: Exception) -> JSONResponse:
     log.error("%s %s failed", request.method, request.url.path, exc_info=problem)
     error: dict[str, Any] = SystemFailure(
         f"This is a defect of Argosy: {type(problem).__name__}. The control plane's log has more."
     ).body()
-    return JSONResponse(error, status_code=500)
+    return _Answer(error, status_code=500)

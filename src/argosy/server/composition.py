@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
+import signal
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,10 +20,11 @@ from argosy import __version__
 from argosy.environments.process import ProcessTarget
 from argosy.environments.registry import EnvironmentRegistry
 from argosy.environments.target import Target
-from argosy.errors import Error, PortInUse, StorageFailed
+from argosy.errors import Error, InvalidOption, PortInUse, StorageFailed
 from argosy.gateway.gateway import Gateway
 from argosy.gateway.logs import rotate
-from argosy.gateway.tls import TlsFiles
+from argosy.gateway.supervisor import free_port
+from argosy.gateway.tls import TlsFiles, own_ca
 from argosy.images.build import ImageBuilder
 from argosy.images.registry import ImageRegistry
 from argosy.keys import Vault, new_key, read_or_make, write_private
@@ -53,18 +56,31 @@ _COLLECT_EVERY_S = 3600.0
 _BLOB_GRACE_S = 24 * 3600.0
 _STOP_REPLICAS_S = 30.0
 _FAILURE_LOG_LINES = 20
+_REMEMBERED = ("host", "tls_auto", "tls_cert", "tls_key")
 
 
 class ControlPlane:
-    """One control plane of one home, from `start` to `stop`. `listener` is the bound socket of the REST API."""
+    """One control plane of one home, from `start` to `stop`. `listener` is the bound socket of the REST API.
 
-    def __init__(self, home: Home, settings: Settings, tls: TlsFiles | None, listener: socket.socket) -> None:
+    `options` are the settings that the next start takes over, see `remembered`.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        settings: Settings,
+        tls: TlsFiles | None,
+        listener: socket.socket,
+        options: Mapping[str, Any],
+    ) -> None:
         self._home = home
+        self._options = options
         self._settings = settings
         self._listener = listener
         self._tls = tls
         self._stop_services = False
         self._server: uvicorn.Server | None = None
+        self._failure: Error | None = None
         self._pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="housekeeping")
         scheme = "https" if tls else "http"
         try:
@@ -107,6 +123,7 @@ class ControlPlane:
             blobs=blobs,
             models=models,
             manifests=manifests,
+            recipes=recipes,
             images=images,
             image_builder=builder,
             environments=environments,
@@ -134,12 +151,17 @@ class ControlPlane:
             _with_lifespan(self._app, self._lifespan),
             log_config=None,
             access_log=False,
+            lifespan="on",
             timeout_graceful_shutdown=3,
             timeout_keep_alive=65,
             **tls,
         )
         self._server = uvicorn.Server(config)
+        # The server takes SIGTERM for itself and, when it has stopped, raises it once more: that must not kill us.
+        signal.signal(signal.SIGTERM, lambda *_: None)
         await self._server.serve(sockets=[self._listener])
+        if self._failure is not None:
+            raise self._failure
         self._pool.shutdown(wait=False, cancel_futures=True)
         if self._stop_services:
             await asyncio.to_thread(stop_everything, self.control.gateway, self.control.target)
@@ -152,19 +174,29 @@ class ControlPlane:
             asyncio.create_task(self._every(_GATEWAY_EVERY_S, self._keep_gateway), name="gateway"),
             asyncio.create_task(self._every(_ROTATE_EVERY_S, self._rotate_logs), name="logs"),
             asyncio.create_task(self._every(_COLLECT_EVERY_S, self._collect_blobs), name="blobs"),
+            asyncio.create_task(self._every(_COLLECT_EVERY_S, self._renew_certificate), name="certificate"),
         ]
-        resumed = control.operations.resume()
-        if resumed:
-            log.info("%d unfinished operations go on", resumed)
-        write_address(self._home, control)
-        log.info("the control plane answers at %s, the gateway at %s", control.url, control.gateway_url)
         try:
+            self._announce(control)
             yield
+        except Error as problem:
+            self._failure = problem
+            raise
         finally:
             control.operations.stop()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _announce(self, control: Control) -> None:
+        resumed = control.operations.resume()
+        if resumed:
+            log.info("%d unfinished operations go on", resumed)
+        try:
+            write_address(self._home, control, self._options)
+        except OSError as problem:
+            raise StorageFailed(f"{self._home.address} cannot be written: {problem.strerror or problem}.") from problem
+        log.info("the control plane answers at %s, the gateway at %s", control.url, control.gateway_url)
 
     async def _every(self, seconds: float, work: Any) -> None:
         loop = asyncio.get_running_loop()
@@ -188,6 +220,15 @@ class ControlPlane:
         used = self.control.models.referenced_blobs() | self.control.manifests.files_in_use()
         self.control.blobs.delete_unreferenced(used, _BLOB_GRACE_S)
 
+    def _renew_certificate(self) -> None:
+        """The own authority's certificate before it expires; the gateway takes a new file over by itself."""
+        if not self._settings.tls_auto or self._settings.tls_cert:
+            return
+        files = own_ca(self._home, [self._settings.host])
+        context = self._server.config.ssl if self._server else None
+        if context is not None:
+            context.load_cert_chain(files.cert, files.key)
+
     def _shutdown(self, services: bool) -> None:
         self._stop_services = services
         if self._server is not None:
@@ -197,35 +238,41 @@ class ControlPlane:
 def stop_everything(gateway: Gateway, target: Target) -> None:
     """The gateway first, so that no request meets a replica that is gone; then the replicas. Nothing is left."""
     gateway.stop(_STOP_REPLICAS_S)
-    replicas = [one for service in target.services() for one in target.observe(service)]
-    for replica in replicas:
-        target.drain(replica.id, _STOP_REPLICAS_S)
     deadline = time.monotonic() + 2 * _STOP_REPLICAS_S
     while time.monotonic() < deadline:
+        # Looked at each time: a pass of the reconciler that was under way may have started one more.
         left = [one for service in target.services() for one in target.observe(service)]
         for one in left:
             if one.state == "gone":
                 target.forget(one.id)
+            else:
+                target.drain(one.id, _STOP_REPLICAS_S)
         if all(one.state == "gone" for one in left):
             return
         time.sleep(0.05)
 
 
 def bind(settings: Settings, option: str = "--port") -> socket.socket:
-    """The listening socket of the REST API. Raises PortInUse."""
+    """The listening socket of the REST API. Raises PortInUse, or InvalidOption for an address that is not ours."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Port 0: one below the kernel's range for outgoing connections, since it is kept for the next start.
+    port = settings.port or free_port(settings.host)
     try:
-        listener.bind((settings.host, settings.port))
+        listener.bind((settings.host, port))
     except OSError as problem:
         listener.close()
-        raise PortInUse(settings.host, settings.port, option) from problem
+        if problem.errno == errno.EADDRINUSE:
+            raise PortInUse(settings.host, port, option) from problem
+        raise InvalidOption(
+            "--host", settings.host, f"port {port} cannot be opened there: {problem.strerror or problem}"
+        ) from problem
     return listener
 
 
-def write_address(home: Home, control: Control) -> None:
-    """How the CLI and the SDK find this control plane; the ports stay those of the home."""
+def write_address(home: Home, control: Control, options: Mapping[str, Any]) -> None:
+    """How the CLI and the SDK find this control plane, and what `remembered` reads at the next start."""
     address = {
         "url": control.url,
         "gateway_url": control.gateway_url,
@@ -234,17 +281,22 @@ def write_address(home: Home, control: Control) -> None:
         "version": control.version,
         "port": int(control.url.rpartition(":")[2]),
         "gateway_port": control.gateway.port,
+        "options": dict(options),
     }
     write_private(home.address, json.dumps(address, indent=1).encode())
 
 
-def remembered_ports(home: Home) -> dict[str, int]:
-    """`port` and `gateway_port` of the last start: URLs stay the same as long as nobody asks for others."""
+def remembered(home: Home) -> tuple[dict[str, int], dict[str, Any]]:
+    """Of the last start: the ports, and the settings that were given as options, such as `host` and `tls_auto`.
+
+    URLs stay the same, and stay encrypted, as long as nobody asks for others.
+    """
     try:
         known = json.loads(home.address.read_text())
-        return {"port": int(known["port"]), "gateway_port": int(known["gateway_port"])}
-    except (OSError, ValueError, KeyError):
-        return {}
+        options = {key: value for key, value in known.get("options", {}).items() if key in _REMEMBERED}
+        return {"port": int(known["port"]), "gateway_port": int(known["gateway_port"])}, options
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}, {}
 
 
 def readable(line: str) -> str:
@@ -268,7 +320,12 @@ def _with_lifespan(app: ASGIApp, lifespan: Any) -> ASGIApp:
             await app(scope, receive, send)
             return
         await receive()
-        async with lifespan():
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(lifespan())
+            except Error as problem:
+                await send({"type": "lifespan.startup.failed", "message": problem.message})
+                return
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})

@@ -8,6 +8,7 @@ from argosy.environments.target import Target
 from argosy.gateway.gateway import Gateway
 from argosy.images.build import ImageBuilder
 from argosy.images.registry import ImageRegistry
+from argosy.manifests.create import ManifestBuilder
 from argosy.manifests.registry import ManifestRegistry
 from argosy.models.registry import ModelRegistry
 from argosy.server.operations import OperationRunner
@@ -30,6 +31,7 @@ class Control:
     blobs: LocalBlobs
     models: ModelRegistry
     manifests: ManifestRegistry
+    recipes: ManifestBuilder
     images: ImageRegistry
     image_builder: ImageBuilder
     environments: EnvironmentRegistry

@@ -95,6 +95,8 @@ class Jobs:
     def _create_service(self, job: Job) -> dict[str, Any]:
         name = job.input["name"]
         settings = changed(ServiceSettings(), job.input.get("settings", {}))
+        if not job.made.get("_deploying") and not self._is_there(name):
+            job.keep(_deploying=True)
         try:
             self._services.create(
                 name,
@@ -163,7 +165,7 @@ class Jobs:
             return False
 
     def _rollout(self, job: Job) -> dict[str, Any]:
-        """Until the revision is live and all replicas are ready, or it has failed."""
+        """Until the revision is live, all replicas are ready and no other one answers; or it has failed."""
         name, number = job.made["service"], job.made["revision"]
         said = ""
         while True:
@@ -175,7 +177,8 @@ class Jobs:
                 raise Cancelled(f"Service {name} is being deleted.")
             self._check_failed(stored, number)
             condition = self._reconciler.condition(stored)
-            if stored.live_revision == number and condition.state in ("healthy", "stopped"):
+            live = stored.live_revision == number and self._reconciler.answers_alone(name, number)
+            if live and condition.state in ("healthy", "stopped"):
                 job.say(f"Revision {number} of {name} is live: {condition.reason}", 1.0)
                 return {}
             if stored.target_revision not in (number, None) and stored.live_revision != number:

@@ -91,7 +91,7 @@ class ServiceChanges(_Body):
 
 
 class RollbackBody(_Body):
-    to: int | None = None
+    to: int | None = Field(default=None, ge=1, le=2**31)
 
 
 class ShutdownBody(_Body):

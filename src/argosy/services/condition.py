@@ -37,5 +37,5 @@ def condition(desired: Desired, observed: Sequence[Observed], last_failure: str,
         return Condition("healthy", f"{ready} of {desired.replicas} replicas ready")
     if not ready and not last_failure:
         return Condition("deploying", f"0 of {desired.replicas} replicas ready, {trouble or 'the others start'}")
-    why = f": {last_failure or trouble}" if last_failure or trouble else ""
+    why = "".join(f": {reason}" for reason in (last_failure, trouble) if reason)
     return Condition("degraded" if ready else "failed", f"{ready} of {desired.replicas} replicas ready{why}")

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 # Then a change of what is wanted or the end of a replica wakes the service's task, and the clock is a safety net.
 _CHANGING_TICK_S = 0.1
 _TICK_S = 1.0
-_CALM_TICK_S = 20.0
+_CALM_TICK_S = 30.0
 _WATCH_EVERY_S = 1.0
 # Beyond the request timeout, for the replica to notice and flush (design: drain_timeout).
 _DRAIN_MARGIN_S = 5.0
@@ -154,6 +154,14 @@ class Reconciler:
         state = self._tended.get(name, Tended())
         return state.last_failure, state.failed_log
 
+    def answers_alone(self, name: str, revision: int) -> bool:
+        """Whether no request reaches another revision any more."""
+        # Under the lock, since a table counts when the gateway has it.
+        with self._route_guard:
+            state = self._tended.get(name, Tended())
+            revisions = {replica.id: replica.revision for replica in state.observed}
+            return all(revisions.get(replica, revision) == revision for replica in state.routed)
+
     def push_settings(self, name: str) -> None:
         """Bring live settings to every replica, and end replaced keys when all have confirmed the new ones."""
         state = self._state(name)
@@ -193,21 +201,21 @@ class Reconciler:
         seen = [self._seen(state, name, replica) for replica in state.observed]
         state.note_steadiness(desired)
         lost = state.lost.get(desired.target or 0, 0)
+        wanted = (desired.live, desired.target)
+        if any(r.state == "gone" and r.failure is not None and r.revision in wanted for r in state.observed):
+            # Once for all that ended together; those of a revision that has failed already do not count.
+            state.back_off()
         may_start = unpushed is None and state.may_start
         steps = plan.actions(desired, seen, lost, may_start)
-        self._do_all(name, state, desired, steps)
+        self._do_all(name, state, steps)
         if unpushed is not None:
             raise unpushed
         if steps or any(r.state in ("starting", "draining") for r in state.observed):
             return _CHANGING_TICK_S
         return _CALM_TICK_S if state.calm(desired) else _TICK_S
 
-    def _do_all(self, name: str, state: Tended, desired: plan.Desired, steps: Sequence[plan.Action]) -> None:
+    def _do_all(self, name: str, state: Tended, steps: Sequence[plan.Action]) -> None:
         started = True
-        wanted = {desired.live, desired.target}
-        if any(r.state == "gone" and r.failure is not None and r.revision in wanted for r in state.observed):
-            # Once for all that ended together; those of a revision that has failed already do not count.
-            state.back_off()
         for step in steps:
             if isinstance(step, plan.Start):
                 # What keeps one from starting keeps the next one too.
@@ -234,6 +242,8 @@ class Reconciler:
                 state.stale = True
                 log.info("service %s: revision %d is live", name, revision)
             case plan.Fail(revision, reason, replica):
+                # The live revision is not to blame: its own replicas start without delay.
+                state.start_anew()
                 state.last_failure, state.failed_log = reason, self._tail(name, replica)
                 state.stale = True
                 self._registry.fail(name, revision, reason)
@@ -271,7 +281,7 @@ class Reconciler:
             state.last_failure, state.failed_log = failure, self._tail(name, replica)
             state.lost[gone.revision] = state.lost.get(gone.revision, 0) + 1
             delay_s = max(0.0, state.not_before_s - time.monotonic())
-            log.warning("service %s: replica %s: %s; later ones start in %.0f s", name, replica, failure, delay_s)
+            log.warning("service %s: replica %s: %s; the next one starts in %.0f s", name, replica, failure, delay_s)
         self._target.forget(replica)
 
     def _remove(self, name: str, state: Tended) -> None:

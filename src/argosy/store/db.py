@@ -14,6 +14,7 @@ import sqlalchemy
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.util import CommandError
 from sqlalchemy import Connection, event, select
 from sqlalchemy.dialects.sqlite import insert
 
@@ -35,13 +36,21 @@ class Database:
     def open(cls, path: Path) -> "Database":
         """Open or make the database and bring it up to date. Raises StorageFailed."""
         engine = sqlalchemy.create_engine(
-            f"sqlite:///{path}", connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False}, pool_size=20
+            sqlalchemy.URL.create("sqlite", database=str(path)),
+            connect_args={"timeout": _BUSY_TIMEOUT_S, "check_same_thread": False},
+            pool_size=20,
         )
         event.listen(engine, "connect", _configure)
         database = cls(engine)
         try:
-            database._migrate()
+            path.touch(mode=0o600)
             path.chmod(0o600)
+            database._migrate()
+        except CommandError as problem:
+            engine.dispose()
+            raise StorageFailed(
+                f"The database {path} cannot be brought up to date: {problem}. If a newer Argosy made it, use that one."
+            ) from problem
         except (sqlalchemy.exc.DatabaseError, OSError) as problem:
             engine.dispose()
             raise _translated(problem, path) from problem
@@ -50,20 +59,29 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent snapshot for as long as the block runs."""
-        with self._engine.connect() as connection:
+        with self._connection() as connection:
             connection.exec_driver_sql("BEGIN")
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction: committed when the block ends, rolled back when it raises."""
-        with self._writer, self._engine.connect() as connection:
-            try:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+        with self._writer, self._connection() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            connection.commit()
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """What the disk or the file is to blame for becomes StorageFailed; a wrong statement stays what it is."""
+        try:
+            with self._engine.connect() as connection:
                 yield connection
-                connection.commit()
-            except sqlalchemy.exc.OperationalError as problem:
-                raise _translated(problem, self._engine.url.database or "") from problem
+        except sqlalchemy.exc.DatabaseError as problem:
+            # A damaged file is a bare DatabaseError; its other subclasses are defects of ours.
+            if type(problem) not in (sqlalchemy.exc.DatabaseError, sqlalchemy.exc.OperationalError):
+                raise
+            raise _translated(problem, self._engine.url.database or "") from problem
 
     def close(self) -> None:
         self._engine.dispose()
@@ -73,8 +91,13 @@ class Database:
         config.set_main_option("script_location", str(MIGRATIONS))
         with self._engine.connect() as connection:
             config.attributes["connection"] = connection
+            # A table that a migration rebuilds must not take the rows along that refer to it, and a crash on the way
+            # must leave the schema as it was. The first cannot be said within a transaction.
+            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
             command.upgrade(config, "head")
             connection.commit()
+            connection.exec_driver_sql("PRAGMA foreign_keys=ON")
 
     def integrity_problem(self) -> str:
         """What SQLite's own check finds; empty when all is well."""

@@ -29,6 +29,11 @@ def router(control: Control) -> APIRouter:
         request = {"recipe": body.stored()}
         return accepted(control.operations.submit("manifest.create", f"manifest/{body.name}", request, idempotency_key))
 
+    @routes.post("/check")
+    def check(body: ManifestBody) -> dict[str, list[str]]:
+        """Refuse what `POST /v1/manifests` would refuse before it resolves dependencies; models may be missing yet."""
+        return {"notes": control.recipes.check({"name": body.name or "", **body.stored()})}
+
     @routes.get("/{name}")
     def versions(name: str, limit: Limit = 100, cursor: Cursor = None) -> Page[Manifest]:
         return manifests.page(limit, cursor, name)

@@ -81,7 +81,8 @@ def router(control: Control) -> APIRouter:
 
 
 def file_answer(control: Control, sha256: str, path: str) -> FileResponse:
-    """The blob as a download, never shown by a browser."""
+    """The blob as a download, never shown by a browser. StorageFailed when it is gone."""
+    control.blobs.open(sha256).close()
     name = quote(path.rpartition("/")[2])
     return FileResponse(
         control.blobs.path(sha256),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from argosy.errors import Conflict, InvalidOption, NotFound
+from argosy.errors import Conflict, InvalidOption, NotFound, PreconditionFailed
 from argosy.records import (
     Operation,
     Page,
@@ -43,8 +43,11 @@ def router(control: Control) -> APIRouter:
     def create(body: ServiceBody, idempotency_key: IdempotencyKey = None) -> Response:
         """Deploy an image, or a recipe whose manifest and image are made on the way."""
         check_name("service", body.name)
+        subject = f"service/{body.name}"
+        if known := operations.repeated("service.create", subject, idempotency_key):
+            return accepted(known)
         request = _check_new(control, body)
-        return accepted(operations.submit("service.create", f"service/{body.name}", request, idempotency_key))
+        return accepted(operations.submit("service.create", subject, request, idempotency_key))
 
     @routes.get("/{name}")
     def show(name: str, response: Response) -> Service:
@@ -61,12 +64,19 @@ def router(control: Control) -> APIRouter:
         if_match: Annotated[str | None, Header(alias="If-Match")] = None,
     ) -> Response:
         """Roll out another image, recipe or model version, or change replicas and settings; URL and keys stay."""
-        request = _check_changes(control, services.get(name), body) | {"if_match": if_match}
-        return accepted(operations.submit("service.update", f"service/{name}", request, idempotency_key))
+        subject = f"service/{name}"
+        if known := operations.repeated("service.update", subject, idempotency_key):
+            return accepted(known)
+        stored = services.get(name)
+        if if_match is not None and if_match != stored.etag:
+            raise PreconditionFailed("Service", name)
+        request = _check_changes(control, stored, body) | {"if_match": if_match}
+        return accepted(operations.submit("service.update", subject, request, idempotency_key))
 
     @routes.delete("/{name}", status_code=202, response_model=Operation)
     def delete(name: str) -> Response:
-        services.get(name)
+        # Marked at once: whatever else is under way for this service gives up.
+        services.mark_deleting(name)
         return accepted(operations.submit("service.delete", f"service/{name}", {"name": name}, supersedes=True))
 
     @routes.get("/{name}/keys")
@@ -98,11 +108,14 @@ def router(control: Control) -> APIRouter:
     @routes.post("/{name}/rollback", status_code=202, response_model=Operation)
     def roll_back(name: str, body: RollbackBody, idempotency_key: IdempotencyKey = None) -> Response:
         """Make revision `to` live again, or the one that was live before."""
+        subject = f"service/{name}"
+        if known := operations.repeated("service.rollback", subject, idempotency_key):
+            return accepted(known)
         stored = services.get(name)
         if body.to is not None:
             services.revision(name, body.to)
         request = {"name": stored.name, "to": body.to}
-        return accepted(operations.submit("service.rollback", f"service/{name}", request, idempotency_key))
+        return accepted(operations.submit("service.rollback", subject, request, idempotency_key))
 
     @routes.get("/{name}/logs", response_class=StreamingResponse)
     def logs(
@@ -156,6 +169,8 @@ def _check_changes(control: Control, stored: Stored, body: ServiceChanges) -> di
     request["name"] = stored.name
     if body.image is None and body.recipe is None and body.models is None:
         return request
+    if body.image is not None and body.models is not None:
+        raise InvalidOption("models", body.models, "the image has its models already; give either of the two")
     recipe = body.recipe
     if body.image is None:
         # The live recipe with what was given instead.

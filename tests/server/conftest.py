@@ -1,0 +1,40 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from argosy.environments.registry import EnvironmentRegistry
+from server.plane import Plane
+from services.fakes import Services
+from store.shelf import Shelf
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Iterator[Shelf]:
+    shelf = Shelf(tmp_path)
+    EnvironmentRegistry(shelf.database).create("local", "process")
+    yield shelf
+    shelf.close()
+
+
+@pytest.fixture
+def services(shelf: Shelf) -> Services:
+    return Services(shelf)
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
+    """A plane for requests that change nothing, shared by the tests of a module."""
+    shelf = Shelf(tmp_path_factory.mktemp("still"))
+    EnvironmentRegistry(shelf.database).create("local", "process")
+    plane = Plane(shelf, Services(shelf))
+    yield plane
+    plane.close()
+    shelf.close()
+
+
+@pytest.fixture
+def plane(shelf: Shelf, services: Services) -> Iterator[Plane]:
+    plane = Plane(shelf, services)
+    yield plane
+    plane.close()
