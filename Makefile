@@ -20,7 +20,7 @@ demo: setup ## train a model, register it, deploy two replicas and score real ro
 	@$(BIN)/python examples/demo.py
 
 test: setup ## run every test that this machine can run, and list what was left out
-	@$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 lint: setup ## ruff, mypy --strict and the import rules
 	@$(BIN)/ruff check .
