@@ -90,3 +90,8 @@ def test_a_bad_schema_names_the_place() -> None:
 def test_any_bytes_are_read_or_refused(content: bytes) -> None:
     with suppress(InvalidFile):
         parse_samples(content, "samples.json", SCHEMA)
+
+
+def test_numbers_that_json_cannot_say() -> None:
+    with pytest.raises(InvalidFile, match="sample 2 has NaN"):
+        check_samples([{"input": {}}, {"input": {"x": [1, float("nan")]}}], "samples")

@@ -334,3 +334,15 @@ def test_filters(runner: Runner) -> None:
         runs.get("nothing")
     with pytest.raises(InvalidOption):
         runs.page(10, "nonsense", None, None)
+
+
+def test_old_operations_are_forgotten_once_they_are_done(runner: Runner) -> None:
+    go_on = threading.Event()
+    runs = runner({"work": [Step("only", lambda job: None)], "wait": [Step("only", until(go_on))]})
+    done, running = ended(runs, runs.submit("work", "a", {})), runs.submit("wait", "b", {})
+    assert runs.forget_finished(done.updated_at) == 0
+    assert runs.forget_finished("9999") == 1
+    go_on.set()
+    assert ended(runs, running).state == "succeeded"
+    with pytest.raises(NotFound):
+        runs.get(done.id)

@@ -56,6 +56,7 @@ def check_samples(samples: Any, where: str, schema: Schema | None = None) -> lis
                 f'sample {number + 1} of {len(samples)} must be an object with "input", and nothing but "output" and '
                 '"tolerance" beside it. To give one request body, write it as an object without a list around it.',
             )
+        _check_numbers(sample, where, number)
         _check_tolerance(sample.get("tolerance"), where, number)
         _check_input(sample["input"], where, number, schema)
     return [dict(sample) for sample in samples]
@@ -80,6 +81,15 @@ def _read(content: bytes, file: str) -> Any:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON; write null")
+
+
+def _check_numbers(sample: Mapping[str, Any], where: str, number: int) -> None:
+    """NaN and infinity are no JSON, though Python reads them; nothing that holds one has a digest."""
+    try:
+        json.dumps(sample, allow_nan=False)
+    except ValueError:
+        problem = f"sample {number + 1} has NaN or infinity, which JSON cannot say; write null."
+        raise InvalidFile(where, problem) from None
 
 
 def _check_tolerance(tolerance: Any, where: str, number: int) -> None:

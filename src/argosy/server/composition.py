@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import uvicorn
@@ -52,6 +53,8 @@ log = logging.getLogger(__name__)
 _GATEWAY_EVERY_S = 1.0
 _ROTATE_EVERY_S = 5.0
 _COLLECT_EVERY_S = 3600.0
+# How long finished operations can be looked at.
+_OPERATIONS_DAYS = 30
 # An upload whose model is not registered yet must not lose its blobs.
 _BLOB_GRACE_S = 24 * 3600.0
 _STOP_REPLICAS_S = 30.0
@@ -175,6 +178,7 @@ class ControlPlane:
             asyncio.create_task(self._every(_ROTATE_EVERY_S, self._rotate_logs), name="logs"),
             asyncio.create_task(self._every(_COLLECT_EVERY_S, self._collect_blobs), name="blobs"),
             asyncio.create_task(self._every(_COLLECT_EVERY_S, self._renew_certificate), name="certificate"),
+            asyncio.create_task(self._every(_COLLECT_EVERY_S, self._forget_operations), name="operations"),
         ]
         try:
             self._announce(control)
@@ -219,6 +223,10 @@ class ControlPlane:
     def _collect_blobs(self) -> None:
         used = self.control.models.referenced_blobs() | self.control.manifests.files_in_use()
         self.control.blobs.delete_unreferenced(used, _BLOB_GRACE_S)
+
+    def _forget_operations(self) -> None:
+        before = datetime.now(UTC) - timedelta(days=_OPERATIONS_DAYS)
+        self.control.operations.forget_finished(before.isoformat(timespec="milliseconds").replace("+00:00", "Z"))
 
     def _renew_certificate(self) -> None:
         """The own authority's certificate before it expires; the gateway takes a new file over by itself."""

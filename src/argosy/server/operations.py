@@ -177,6 +177,12 @@ class OperationRunner:
         more = len(rows) > limit
         return Page(found, cursor_of(f"{found[-1].created_at} {found[-1].id}") if more else None)
 
+    def forget_finished(self, before: str) -> int:
+        """Delete finished operations that were last touched before that time (ISO 8601, UTC); how many."""
+        with self._database.write() as connection:
+            old = operations.delete().where(operations.c.state.not_in(_ACTIVE), operations.c.updated_at < before)
+            return connection.execute(old).rowcount
+
     def stop(self) -> None:
         """Let running steps end where they are; they are resumed by the next control plane."""
         self.stopping.set()
