@@ -1,6 +1,5 @@
 """Homes to run a whole Argosy in."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,12 +12,12 @@ from e2e.running import Argosy, RecipeFolder
 
 @pytest.fixture(scope="session")
 def shared_environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder of environments for all homes of this run: building them is not what most tests are about."""
-    base = tmp_path_factory.getbasetemp()
-    # With several workers the base is one folder below the run's own.
-    root = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    folder = root / "shared-envs"
-    folder.mkdir(exist_ok=True, mode=0o700)
+    """One folder of environments for all homes of this worker: building them is not what most tests are about.
+
+    Not of all workers: a home that deletes its last image of an environment deletes that too.
+    """
+    folder = tmp_path_factory.mktemp("shared-envs")
+    folder.chmod(0o700)
     return folder
 
 

@@ -340,7 +340,7 @@ def test_completion_scripts(argosy: Argosy, shell: str, tmp_path: Path) -> None:
         words = (
             f"{asked} $(complete -p argosy | sed 's/.*-F \\([^ ]*\\).*/\\1/') argosy ser argosy; echo ${{COMPREPLY[@]}}"
         )
-        assert typed(argosy, words).out.split() == ["server", "service"]
+        assert typed(argosy, words).out.split() == ["server", "serve", "service"]
 
 
 def _records(done: Done) -> list[dict[str, Any]]:

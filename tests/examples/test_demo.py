@@ -35,7 +35,8 @@ def demo(environ: dict[str, str]) -> "subprocess.CompletedProcess[str]":
 
 def rendered(browser: str, url: str, profile: Path) -> str:
     """The page's elements after its scripts have run."""
-    options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    options = "--headless --no-sandbox --disable-dev-shm-usage --disable-gpu --disable-quic --no-first-run "
+    options += "--disable-background-networking "
     options += "--disable-component-update --disable-sync --virtual-time-budget=20000 --dump-dom"
     command = [browser, *options.split(), f"--user-data-dir={profile}", url]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout

@@ -1,6 +1,10 @@
 """The reconciler on a real database with a target and a router of memory: deploys, rollouts, settings, adoption."""
 
+import pytest
+
+from argosy.errors import StorageFailed
 from argosy.services import reconcile as reconcile_module
+from argosy.services.registry import Stored
 from services.fakes import Services, crash
 
 
@@ -185,3 +189,23 @@ def test_routes_hold_the_guard_of_the_gateway(services: Services) -> None:
     services.settle()
     route = services.router.routes["iris"]
     assert (route.timeout_ms, route.max_connections) == (1234, 4 * (3 + 7) + 64)
+
+
+def test_a_service_whose_row_cannot_be_read_is_left_alone(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not known is not deleted: its replicas stay, and take requests from the first moment of the next start on."""
+    services.create()
+    services.settle()
+    serving = services.router.servers()
+
+    def fails(name: str) -> Stored:
+        raise StorageFailed("the database is locked")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(services.registry, "get", fails)
+        routes = services.new_reconciler().adopt()
+        assert [replica for replica, _ in routes["iris"].servers] == serving
+        services.steps(3)
+    services.settle()
+    assert services.router.servers() == serving
+    assert services.target.drained == []
+    assert services.registry.names() == ["iris"]

@@ -41,7 +41,7 @@ def wait_in_line(replica: Any, until: Callable[..., Any], seconds: float = 0) ->
 
 
 def test_a_full_queue(busy: Any, until: Callable[..., Any]) -> None:
-    replica = busy(1.0)
+    replica = busy(2.5)
     waiting = wait_in_line(replica, until)
     reply = replica.score({"x": 0})
     assert (reply.status, reply.error["code"]) == (429, "queue_full")
@@ -55,7 +55,7 @@ def test_a_full_queue(busy: Any, until: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_behind_a_gateway(busy: Any, until: Callable[..., Any], status: int) -> None:
-    replica = busy(0.8, behind_gateway=True, overload_status=status)
+    replica = busy(2.5, behind_gateway=True, overload_status=status)
     wait_in_line(replica, until)
     reply = replica.score({"x": 0})
     assert (reply.status, reply.error["code"]) == (425, "queue_full")
@@ -65,21 +65,21 @@ def test_behind_a_gateway(busy: Any, until: Callable[..., Any], status: int) -> 
 
 
 def test_the_2017_status(busy: Any, until: Callable[..., Any]) -> None:
-    replica = busy(0.8, overload_status=503)
+    replica = busy(2.5, overload_status=503)
     wait_in_line(replica, until)
     assert replica.score({"x": 0}).status == 503
 
 
 def test_the_wait_is_bounded(busy: Any) -> None:
-    replica = busy(1.5, max_queue_wait_ms=100)
+    replica = busy(4.0, max_queue_wait_ms=100)
     started = time.monotonic()
     reply = replica.score({"x": 0})
     assert (reply.status, reply.error["code"]) == (429, "queue_wait")
-    assert time.monotonic() - started < 1.4
+    assert time.monotonic() - started < 3.5
 
 
 def test_a_deadline_in_the_queue(busy: Any, until: Callable[..., Any]) -> None:
-    replica = busy(1.0)
+    replica = busy(2.5)
     reply = replica.score({"x": 0}, {"x-request-timeout-ms": "100"})
     assert (reply.status, reply.error["code"]) == (429, "deadline")
     until(lambda: replica.admin("GET", "/status").json["in_flight"] == 0)
@@ -87,18 +87,18 @@ def test_a_deadline_in_the_queue(busy: Any, until: Callable[..., Any]) -> None:
 
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_the_door(busy: Any, until: Callable[..., Any]) -> None:
-    replica = busy(0.5, max_queued_requests=5)
+    replica = busy(2.0, max_queued_requests=5)
     until(lambda: replica.admin("GET", "/status").json["in_flight"] == 0)
-    replica.aside({"x": 0.5})
+    replica.aside({"x": 2.0})
     until(lambda: replica.admin("GET", "/status").json["in_flight"] == 1)
     started = time.monotonic()
     reply = replica.score({"x": 0}, {"x-request-timeout-ms": "50"})
     assert (reply.status, reply.error["code"]) == (429, "deadline")
-    assert time.monotonic() - started < 0.4
+    assert time.monotonic() - started < 1.8
 
 
 def test_a_caller_who_left_is_not_served(busy: Any, until: Callable[..., Any]) -> None:
-    replica = busy(0.6)
+    replica = busy(2.5)
     body = b'{"x":0}'
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(replica.sock))
@@ -113,5 +113,5 @@ def test_a_caller_who_left_is_not_served(busy: Any, until: Callable[..., Any]) -
 
 
 def test_no_queue_at_all(busy: Any) -> None:
-    replica = busy(0.5, max_queued_requests=0)
+    replica = busy(2.5, max_queued_requests=0)
     assert replica.score({"x": 0}).error["code"] == "queue_full"

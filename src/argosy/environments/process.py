@@ -32,6 +32,8 @@ from argosy.settings import Home
 _START_GRACE_S = 20.0
 # Beyond a replica's own limit for init(), for one that hangs before it can watch itself.
 _STARTUP_MARGIN_S = 30.0
+# For a drain whose limit is not known. The replica keeps to its own, which is shorter; this is for one that hangs.
+_UNKNOWN_DRAIN_S = 600.0
 # How often a replica that is ready is asked again; changes of its state reach us by its exit.
 _ASK_READY_EVERY_S = 60.0
 _KEEP_LOGS = 20
@@ -204,6 +206,9 @@ class ProcessTarget:
             # A replica that does not answer may be busy in native code that holds the interpreter: no reason to kill.
             replica.take(ask(replica.admin, "GET", "/status") or replica.answer)
         observed = replica.observed()
+        if observed.state == "draining" and replica.drain_deadline_s is None:
+            # Told by an earlier control plane, or by a signal of somebody else's: it ends, or is ended, all the same.
+            replica.drain_deadline_s = now + _UNKNOWN_DRAIN_S
         if observed.state == "starting":
             replica.overdue = time.time() - replica.created_s > replica.init_timeout_s + _STARTUP_MARGIN_S
         if replica.overdue or (replica.drain_deadline_s is not None and now > replica.drain_deadline_s):

@@ -89,7 +89,11 @@ class ManifestBuilder:
 
         Asked before models are registered for a recipe, so that one that cannot work leaves nothing behind.
         """
-        parts = self._parts(_laid_over(self._origin(request), request), _quietly)
+        whole = _laid_over(self._origin(request), request)
+        if not whole.get("script"):
+            # One may be generated for the model that is to come, which says what it needs when it is there.
+            return []
+        parts = self._parts(whole, _quietly)
         wishes, _ = self._dependencies(parts, _quietly)
         choose_python(parse_runtime(parts.request.get("runtime")), wishes.python)
         return [*parts.notes, *wishes.notes]

@@ -97,16 +97,18 @@ def _tls(home: Home, settings: Settings) -> TlsFiles | None:
 
 @contextlib.contextmanager
 def _only_one(home: Home) -> Iterator[None]:
-    """Hold the home's lock. Conflict when another control plane has it."""
+    """Hold the home's lock. Conflict when another control plane has it.
+
+    It is let go by the end of the process, not of the block: a thread that still builds something must not meet the
+    next control plane, which takes the same operation up.
+    """
     descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Conflict(f"Another control plane runs for {home.path}{_where(home)}.") from None
-        yield
-    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
         os.close(descriptor)
+        raise Conflict(f"Another control plane runs for {home.path}{_where(home)}.") from None
+    yield
 
 
 def _where(home: Home) -> str:

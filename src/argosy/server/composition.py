@@ -221,6 +221,8 @@ class ControlPlane:
         rotate(self._home.logs / "control-plane.log", self._settings.log_limit_bytes)
 
     def _collect_blobs(self) -> None:
+        if self.control.operations.active():
+            return  # one that works may name blobs that no table names yet; the next hour will do
         used = self.control.models.referenced_blobs() | self.control.manifests.files_in_use()
         self.control.blobs.delete_unreferenced(used, _BLOB_GRACE_S)
 

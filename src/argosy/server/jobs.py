@@ -116,6 +116,8 @@ class Jobs:
     def _update_service(self, job: Job) -> dict[str, Any]:
         name = job.input["name"]
         newest = self._services.history(name, 1, None).items[0]
+        # Compared once: what this very operation has changed before a crash must not count against it.
+        if_match = job.input.get("if_match") if "_newest" not in job.made else None
         if "_newest" not in job.made:
             job.keep(_newest=newest.number)
         if newest.number == job.made["_newest"]:
@@ -126,7 +128,7 @@ class Jobs:
                 replicas=job.input.get("replicas"),
                 changes=job.input.get("settings", {}),
                 description=job.input.get("description"),
-                if_match=job.input.get("if_match"),
+                if_match=if_match,
             )
             number = stored.target_revision
         else:

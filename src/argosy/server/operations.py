@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from argosy.errors import Conflict, Error, NotFound, StorageFailed, SystemFailure
 from argosy.records import Operation, Page, utc_now
@@ -176,6 +176,12 @@ class OperationRunner:
         found = [_record(row) for row in rows[:limit]]
         more = len(rows) > limit
         return Page(found, cursor_of(f"{found[-1].created_at} {found[-1].id}") if more else None)
+
+    def active(self) -> int:
+        """How many are not done."""
+        with self._database.read() as connection:
+            waiting = select(func.count()).select_from(operations).where(operations.c.state.in_(_ACTIVE))
+            return int(connection.execute(waiting).scalar_one())
 
     def forget_finished(self, before: str) -> int:
         """Delete finished operations that were last touched before that time (ISO 8601, UTC); how many."""

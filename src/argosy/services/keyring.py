@@ -52,7 +52,8 @@ class Keyring:
                 .values(
                     hash=key_hash(key),
                     sealed=self._vault.seal(key, f"{name}/{slot}"),
-                    previous_hash=service_keys.c.hash,
+                    # The one that every replica knows, also when the key in between was never confirmed.
+                    previous_hash=func.coalesce(service_keys.c.previous_hash, service_keys.c.hash),
                 )
             )
             _bump_generation(connection, service_id)

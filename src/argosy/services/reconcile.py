@@ -17,6 +17,7 @@ from typing import Protocol
 
 from argosy.environments.target import Launch, Observed, Target
 from argosy.errors import Error, NotFound
+from argosy.records import ServiceSettings
 from argosy.services import plan
 from argosy.services.condition import Condition, condition
 from argosy.services.keyring import Keyring
@@ -317,8 +318,10 @@ class Reconciler:
             stored = self._fresh(name, state)
             state.observed = self._target.observe(name)
         except Exception:
-            # One that cannot be read must not keep the others from being served.
+            # One that cannot be read must not keep the others from being served, nor lose its own requests.
             log.exception("service %s could not be looked at", name)
+            state.observed = self._target.observe(name)
+            state.routed = {r.id: r.address for r in state.observed if r.state == "ready"}
             return
         wanted = {stored.live_revision, stored.target_revision} if stored else set()
         # Those of a rollout that was going on may be routed a little early, which does no harm: they are ready.
@@ -331,6 +334,10 @@ class Reconciler:
                 state.stored = self._registry.get(name)
             except NotFound:
                 state.stored = None
+            except BaseException:
+                # Not known is not deleted: nothing is done to a service whose row cannot be read now.
+                state.stale = True
+                raise
         return state.stored
 
     def _seen(self, state: Tended, name: str, replica: Observed) -> plan.Seen:
@@ -351,9 +358,10 @@ class Reconciler:
     def _routes(self) -> dict[str, ServiceRoute]:
         routes = {}
         for name, state in list(self._tended.items()):
-            if state.stored is None:
+            if state.stored is None and not state.routed:
                 continue
-            settings = state.stored.settings
+            # One that was found running, but whose row could not be read yet, is served with the usual limits.
+            settings = state.stored.settings if state.stored else ServiceSettings()
             guard = 4 * (settings.max_concurrent_requests + settings.max_queued_requests) + 64
             routes[name] = ServiceRoute(name, tuple(sorted(state.routed.items())), settings.request_timeout_ms, guard)
         return routes
