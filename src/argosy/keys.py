@@ -52,7 +52,10 @@ def read_or_make(path: Path, make: str) -> str:
         write_private(path, make.encode() + b"\n")
     secret = path.read_bytes().decode("ascii", "replace").strip()
     if not secret or not secret.isascii():
-        raise StorageFailed(f"{path} holds no secret. Restore it from a backup, or delete it to have a new one made.")
+        raise StorageFailed(
+            f"{path} holds no secret. Restore it from a backup; a new one, made when it is deleted, fits nothing that "
+            "the old one sealed or let in."
+        )
     return secret
 
 
