@@ -68,6 +68,10 @@ class Replica:
 
     async def serve(self) -> int:
         """Until drained or failed; the exit code. The sockets answer from the start, with 503 while loading."""
+        await self._data.open()
+        # Before the admin socket: who has seen that answer may signal.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._terminate)
         admin = None
         if self._spec.admin is not None:
             handle = Admin(
@@ -75,9 +79,6 @@ class Replica:
             ).handle
             admin = Listener(handle, self._spec.admin)
             await admin.open()
-        await self._data.open()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._terminate)
         self._apply_settings()
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
         where = f"{self._spec.listen.host}:{self._data.port}" if self._data.port else str(self._spec.listen)

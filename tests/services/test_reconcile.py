@@ -209,3 +209,10 @@ def test_a_service_whose_row_cannot_be_read_is_left_alone(services: Services, mo
     assert services.router.servers() == serving
     assert services.target.drained == []
     assert services.registry.names() == ["iris"]
+
+
+def test_the_gateway_knows_a_service_before_its_first_replica_is_ready(services: Services) -> None:
+    services.create()
+    services.step()
+    assert services.target.states() == [(1, "starting")]
+    assert list(services.router.applied[-1]["iris"]) == [], "so that callers get 503, not 404"

@@ -209,6 +209,10 @@ class Reconciler:
         may_start = unpushed is None and state.may_start
         steps = plan.actions(desired, seen, lost, may_start)
         self._do_all(name, state, steps)
+        if stored is not None and not desired.deleting and not state.announced:
+            # Known to the gateway before its first replica is ready: callers get 503 meanwhile, not 404.
+            self._reroute(state, dict(state.routed))
+            state.announced = True
         if unpushed is not None:
             raise unpushed
         if steps or any(r.state in ("starting", "draining") for r in state.observed):

@@ -16,7 +16,8 @@ _STEADY_S = 60.0
 @dataclass
 class Tended:
     """`routed` has the addresses of the replicas that the gateway sends to, `lost` counts by revision those that
-    vanished. `last_failure` is why a replica or rollout failed, `trouble` what keeps the reconciler from its work."""
+    vanished. `last_failure` is why a replica or rollout failed, `trouble` what keeps the reconciler from its work,
+    `announced` whether the gateway knows the service."""
 
     stored: Stored | None = None
     observed: list[Observed] = field(default_factory=list)
@@ -30,6 +31,7 @@ class Tended:
     failed_log: list[str] = field(default_factory=list)
     trouble: str = ""
     stale: bool = True
+    announced: bool = False
     guard: threading.Lock = field(default_factory=threading.Lock)
 
     def start_anew(self) -> None:
