@@ -30,6 +30,9 @@ class FakeGateway:
     def status(self) -> dict[str, Any]:
         return {"state": "running", "url": "http://127.0.0.1:7780", "version": "2.8", "pid": 1}
 
+    def counters(self) -> dict[str, dict[str, int]]:
+        return {"iris": {"requests": 3}}
+
 
 class FakeBuilder:
     def __init__(self, shelf: Shelf) -> None:

@@ -224,3 +224,8 @@ def test_no_body_is_met_with_a_defect(still: Plane, body: dict[str, Any], noun: 
     headers = {"content-type": "application/json"}
     answer = still.client.post(f"/v1/{noun}", content=json.dumps(body), headers=headers)
     assert answer.status_code < 500, answer.text
+
+
+def test_what_the_gateway_counted(plane: Plane) -> None:
+    answer = plane.client.get("/v1/gateway").json()
+    assert (answer["state"], answer["counters"]) == ("running", {"iris": {"requests": 3}})

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
@@ -33,6 +34,12 @@ def router(control: Control) -> APIRouter:
                 "replicas": sum(len(control.reconciler.observed(name)) for name in control.services.names()),
             },
         )
+
+    @routes.get("/v1/gateway")
+    def gateway() -> dict[str, Any]:
+        """HAProxy as it is, and what it counted per service since this control plane started: `counters` has requests,
+        responses by class, bytes, retries, connect errors, and the sessions, queue and ready servers of this moment."""
+        return {**control.gateway.status(), "counters": control.gateway.counters()}
 
     @routes.get("/v1/doctor")
     def doctor() -> dict[str, list[Check]]:
