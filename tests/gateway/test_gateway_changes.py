@@ -176,7 +176,7 @@ def test_a_new_guard_needs_no_reload(gateway: Gateway, folder: Path) -> None:
         # The idle connection would have kept a retired worker alive.
         assert gateway.status()["retired_workers"] == 0
         began = time.monotonic()
-        assert await asyncio.gather(scored(gateway.port), scored(gateway.port)) == [200, 200]
+        assert tuple(await asyncio.gather(scored(gateway.port), scored(gateway.port))) == (200, 200)
         assert time.monotonic() - began >= 2, "one after the other, a second each"
         await client.close()
         await iris.stop()
