@@ -1,6 +1,7 @@
 """The admin socket: what the control plane asks of this replica. Only its owner can connect (0600)."""
 
 import asyncio
+import functools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -33,22 +34,34 @@ class Admin:
         self._spec, self._state, self._admission, self._settings = spec, state, admission, settings
         self._drain, self._applied = drain, applied
 
-    async def handle(self, request: Request) -> Answer:
+    def handle(self, request: Request) -> None:
+        request.read(
+            _BODY_LIMIT_BYTES,
+            _BODY_LIMIT_S,
+            functools.partial(self._serve, request),
+            lambda refusal: request.respond(_refused(refusal)),
+        )
+
+    def _serve(self, request: Request) -> None:
+        call = (request.method, request.path)
         try:
-            body = await request.body(_BODY_LIMIT_BYTES, _BODY_LIMIT_S)
-            call = (request.method, request.path)
             if call == ("GET", "/status"):
-                return _json(200, self._status())
-            if call == ("POST", "/reload"):
-                await asyncio.to_thread(self._settings.reload)
-                self._applied()
-                return _json(200, {"generation": self._settings.current.generation})
-            if call == ("POST", "/drain"):
-                self._drain(self._grace_s(body))
-                return _json(200, {"state": self._state.phase})
-            raise NoSuchPath(request.path)
+                request.respond(_json(200, self._status()))
+            elif call == ("POST", "/reload"):
+                # Storage may be slow, and the loop must not wait for it.
+                reading = asyncio.ensure_future(asyncio.to_thread(self._settings.reload))
+                reading.add_done_callback(lambda _: self._reloaded(request))
+            elif call == ("POST", "/drain"):
+                self._drain(self._grace_s(request.body))
+                request.respond(_json(200, {"state": self._state.phase}))
+            else:
+                raise NoSuchPath(request.path)
         except Refusal as refusal:
-            return Answer(refusal.status, [(b"content-type", b"application/json")], refusal.body())
+            request.respond(_refused(refusal))
+
+    def _reloaded(self, request: Request) -> None:
+        self._applied()
+        request.respond(_json(200, {"generation": self._settings.current.generation}))
 
     def _grace_s(self, body: bytes) -> float:
         try:
@@ -79,3 +92,7 @@ class Admin:
 
 def _json(status: int, value: Any) -> Answer:
     return Answer(status, [(b"content-type", b"application/json")], orjson.dumps(value))
+
+
+def _refused(refusal: Refusal) -> Answer:
+    return Answer(refusal.status, [(b"content-type", b"application/json")], refusal.body())

@@ -23,24 +23,30 @@ _LONGEST_STUCK_S = 30.0
 
 
 class Entry:
-    """One admitted request. `claim` is won once: by the worker that starts it, or by the loop that gives it up."""
+    """One admitted request. `claim` is won once: by the worker that starts it, or by the loop that gives it up.
 
-    __slots__ = ("arrived_at", "claim", "deadline_at", "future", "gone", "queued_at", "work")
+    `done(entry, refusal)` is called once, on the loop; None for a result that is in `work`.
+    """
+
+    __slots__ = ("answered", "arrived_at", "claim", "deadline_at", "done", "gone", "queued_at", "work")
 
     def __init__(
-        self,
-        work: Work,
-        arrived_at: float,
-        deadline_at: float,
-        gone: Callable[[], bool],
-        future: "asyncio.Future[None]",
+        self, work: Work, arrived_at: float, deadline_at: float, gone: Callable[[], bool], done: "Done"
     ) -> None:
-        self.work, self.arrived_at, self.deadline_at, self.gone, self.future = (
-            work, arrived_at, deadline_at, gone, future,
-        )  # fmt: skip
+        self.work, self.arrived_at, self.deadline_at, self.gone, self.done = work, arrived_at, deadline_at, gone, done
         self.queued_at = monotonic()
+        self.answered = False
         # A lock that is never released: taking it without waiting is atomic, with and without the GIL.
         self.claim = threading.Lock().acquire
+
+    def answer(self, refusal: "Refusal | None") -> None:
+        """Only the first call counts."""
+        if not self.answered:
+            self.answered = True
+            self.done(self, refusal)
+
+
+Done = Callable[[Entry, "Refusal | None"], None]
 
 
 class Workers(Protocol):
@@ -72,7 +78,7 @@ class Admission:
         """Slots whose request was given up after the request timeout and that still have not returned."""
         limit_s = self._settings().request_timeout_ms / 1000
         now = monotonic()
-        return sum(1 for e in self._running if e.future.done() and now >= e.arrived_at + limit_s)
+        return sum(1 for e in self._running if e.answered and now >= e.arrived_at + limit_s)
 
     @property
     def in_flight(self) -> int:
@@ -113,30 +119,28 @@ class Admission:
         if left_s <= 0:
             raise self._shed("deadline", "The request's deadline has passed.")
 
-    async def run(self, work: Work, arrived_at: float, deadline_at: float, gone: Callable[[], bool]) -> None:
-        """Admit and wait. Raises Shed when it never started, ScoringTimeout when it did and took too long."""
-        self.check_door(deadline_at - monotonic())
-        entry = Entry(work, arrived_at, deadline_at, gone, self._loop.create_future())
+    def submit(self, entry: Entry) -> None:
+        """Admit. Raises Shed when there is no room."""
+        self.check_door(entry.deadline_at - entry.queued_at)
+        assert self.workers is not None, "requests are refused until the script is loaded"
         self.occupied += 1
         self._waiting.append(entry)
         if not self._sweeping:
             self._sweeping = True
             self._loop.call_later(SWEEP_S, self._sweep)
-        assert self.workers is not None, "requests are refused until the script is loaded"
         self.workers.submit(entry)
-        await entry.future
 
     def began(self, entry: Entry) -> None:
         """The first chunk of a stream is there: its caller is answered, and the entry goes on holding its slot."""
         stream = entry.work.stream
         assert stream is not None, "only streams begin before they are finished"
-        if entry.future.done():
+        if entry.answered:
             stream.close()  # the caller was told it timed out, or is gone
             return
         if self.workers is not None:
             stream.on_close = functools.partial(self.workers.give_up, entry)
         self._running.add(entry)
-        entry.future.set_result(None)
+        entry.answer(None)
 
     def finished(self, entry: Entry) -> None:
         """A worker is done with `entry`, in time or not."""
@@ -151,11 +155,7 @@ class Admission:
         self.last_finished_at = now = monotonic()
         took_s = now - work.started_at
         self.mean_run_s += _SMOOTHING * (took_s - self.mean_run_s) if self.mean_run_s else took_s
-        if not entry.future.done():
-            if work.problem is None:
-                entry.future.set_result(None)
-            else:
-                entry.future.set_exception(work.problem)
+        entry.answer(work.problem)
         self.on_finished(entry)
 
     def _sweep(self) -> None:
@@ -164,7 +164,7 @@ class Admission:
         longest_wait_s = self._settings().max_queue_wait_ms / 1000
         kept: deque[Entry] = deque()
         for entry in self._waiting:
-            if entry.future.done():
+            if entry.answered:
                 continue
             if entry.work.started_at:
                 self._running.add(entry)
@@ -174,13 +174,13 @@ class Admission:
                 kept.append(entry)
             elif entry.claim(False):
                 self.occupied -= 1
-                entry.future.set_exception(refusal)
+                entry.answer(refusal)
             else:
                 self._running.add(entry)  # a worker was faster
         self._waiting = kept
         for entry in self._running:
-            if now >= entry.deadline_at and not entry.future.done():
-                entry.future.set_exception(ScoringTimeout(round(entry.deadline_at - entry.arrived_at, 3)))
+            if now >= entry.deadline_at and not entry.answered:
+                entry.answer(ScoringTimeout(round(entry.deadline_at - entry.arrived_at, 3)))
                 if self.workers is not None:
                     self.workers.give_up(entry)
         if self.occupied:

@@ -3,11 +3,12 @@
 `/livez`, `/readyz` and `/metrics` exist only without the prefix, so the gateway can never route to them.
 """
 
+import functools
 import logging
 import random
 import re
-from collections.abc import Awaitable, Callable
-from time import monotonic
+from collections.abc import Callable
+from time import monotonic, time
 from typing import Any
 
 import orjson
@@ -18,7 +19,7 @@ from argosy_serving.auth import caller_of
 from argosy_serving.bodies import Exchange, exchange_of, installed
 from argosy_serving.inference_routes import Choose, Inference
 from argosy_serving.metrics import Metrics
-from argosy_serving.protocol import Answer, Gone, Request
+from argosy_serving.protocol import Answer, Request
 from argosy_serving.refusals import (
     BadInput,
     NoSuchPath,
@@ -30,7 +31,7 @@ from argosy_serving.refusals import (
     Unavailable,
     WrongMethod,
 )
-from argosy_serving.request_context import REQUEST_ID
+from argosy_serving.request_context import working_on
 from argosy_serving.schema import Schema
 from argosy_serving.scoring import Work
 from argosy_serving.settings import LiveSettings
@@ -45,13 +46,13 @@ logger = logging.getLogger("argosy")
 _RANDOM = random.Random().getrandbits  # noqa: S311
 _SANE_ID = re.compile(rb"[\x20-\x7e]{1,128}").fullmatch
 _TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
-_MILLISECONDS = re.compile(rb"[1-9][0-9]{0,9}").fullmatch
+_MILLISECONDS = re.compile(rb"[1-9][0-9]{0,15}").fullmatch
 _JSON_TYPE = (b"content-type", b"application/json")
 _SLOWEST_BODY_S = 30.0
 _PLAIN = ((b"application/json", None), (b"application/json", b"*/*"))  # content type and accept
 _TYPES_KNOWN = 64  # pairs of content type and accept remembered as plain; more would only be somebody playing
 
-Handler = Callable[[Request], Awaitable[Answer]]
+Handler = Callable[[Request], "Answer | None"]  # None: it answers later
 
 
 class App:
@@ -125,30 +126,34 @@ class App:
             routes[prefix] = ("GET", self._health)
         return routes
 
-    async def handle(self, request: Request) -> Answer:
-        """The answer to any request. Raises Gone only."""
+    def handle(self, request: Request) -> None:
+        """Leads to one answer, now or later. Never raises."""
         if request.path in self._score_paths and request.method == "POST":
-            return await self._score(request)
+            self._score(request)
+            return
         try:
-            route = self._routes.get(request.path)
-            if route is None:
-                raise NoSuchPath(request.path)
-            method, handler = route
-            if self._raw_http and request.method == "GET" and request.path in self._score_paths:
-                return await self._score(request)
-            if request.method != method and not (method == "GET" and request.method == "HEAD"):
-                raise WrongMethod(request.method, method)
-            return await handler(request)
+            answer = self._route(request)(request)
         except Refusal as refusal:
-            return self._refuse(refusal, self._request_id(request), request)
-        except Gone:
-            raise
+            answer = self._refuse(refusal, self._request_id(request), request)
         except Exception:
             logger.exception("Answering %s failed", request.path)
-            return self._refuse(ScoringFailed("", "The server failed."), self._request_id(request), request)
+            answer = self._refuse(ScoringFailed("", "The server failed."), self._request_id(request), request)
+        if answer is not None:
+            request.respond(answer)
 
-    async def _score(self, request: Request, choose: "Choose | None" = None) -> Answer:
-        arrived_at = monotonic()
+    def _route(self, request: Request) -> Handler:
+        route = self._routes.get(request.path)
+        if route is None:
+            raise NoSuchPath(request.path)
+        method, handler = route
+        if self._raw_http and request.method == "GET" and request.path in self._score_paths:
+            return self._score
+        if request.method != method and not (method == "GET" and request.method == "HEAD"):
+            raise WrongMethod(request.method, method)
+        return handler
+
+    def _score(self, request: Request, choose: "Choose | None" = None) -> None:
+        """All that can be refused without the body is; then it is read, and admitted."""
         request_id = self._request_id(request)
         try:
             settings = self._settings()
@@ -156,8 +161,7 @@ class App:
             caller = caller_of(settings, headers.get(b"authorization"))
             if caller is None:
                 raise Unauthorized(self._spec.service, browser=False)
-            if not self._state.takes_work:
-                raise self._unavailable()
+            self._check_ready()
             exchange = None
             if choose is not None:
                 exchange = choose(headers, settings.max_body_bytes)
@@ -166,30 +170,55 @@ class App:
                 headers.get(b"accept"),
             ) not in self._plain or b"content-encoding" in headers:
                 exchange = self._exchange(headers, settings.max_body_bytes)
-            limit_s = self._limit_s(settings, headers)
-            # Asked before the body is read: a caller that must be refused need not send it.
-            self._admission.check_door(limit_s)
-            body = await request.body(settings.max_body_bytes, min(_SLOWEST_BODY_S, limit_s))
-            if not self._state.takes_work:
-                raise self._unavailable()
-            work = Work(body, headers, request_id.decode("latin-1"), caller, exchange)
+            arrived_at = self._arrived_at(request, settings)
+            deadline_at = arrived_at + self._limit_s(settings, headers)
+            self._admission.check_door(deadline_at - monotonic())
+            work = Work(b"", headers, request_id.decode("latin-1"), caller, exchange)
+            if request.whole and len(request.body) <= settings.max_body_bytes:
+                self._admit(request, work, arrived_at, deadline_at)
+                return
+        except Exception as problem:  # noqa: BLE001 - a refusal, or a defect of ours
+            self._turn_away(request, request_id, problem)
+            return
+        request.read(
+            settings.max_body_bytes,
+            min(_SLOWEST_BODY_S, max(0.0, deadline_at - monotonic())),
+            functools.partial(self._admit, request, work, arrived_at, deadline_at),
+            functools.partial(self._turn_away, request, request_id),
+        )
+
+    def _admit(self, request: Request, work: Work, arrived_at: float, deadline_at: float) -> None:
+        try:
+            self._check_ready()
+            work.body = request.body
             if self._raw_http:
                 work.target = (request.method, "/score", request.query)
-            await self._admission.run(work, arrived_at, arrived_at + limit_s, request.gone)
-        except Refusal as refusal:
-            return self._refuse(refusal, request_id, request, count=True)
-        except Gone:
-            raise
-        except Exception:
-            REQUEST_ID.set(request_id.decode("latin-1"))
-            logger.exception("The server failed")
-            failure = ScoringFailed(request_id.decode("latin-1"), "The server failed.")
-            return self._refuse(failure, request_id, request, count=True)
+            done = functools.partial(self._scored, request)
+            self._admission.submit(Entry(work, arrived_at, deadline_at, request.gone, done))
+        except Exception as problem:  # noqa: BLE001 - as above
+            self._turn_away(request, work.request_id.encode("latin-1"), problem)
+
+    def _turn_away(self, request: Request, request_id: bytes, problem: Exception) -> None:
+        if not isinstance(problem, Refusal):
+            name = request_id.decode("latin-1")
+            with working_on(name):
+                logger.error("The server failed", exc_info=problem)
+            problem = ScoringFailed(name, "The server failed.")
+        request.respond(self._refuse(problem, request_id, request, count=True))
+
+    def _scored(self, request: Request, entry: Entry, refusal: "Refusal | None") -> None:
+        """The end of an admitted request, in time or not."""
+        work = entry.work
+        request_id = work.request_id.encode("latin-1")
+        if refusal is not None:
+            self._turn_away(request, request_id, refusal)
+            return
         self.metrics.answered(work.status)
         if work.stream is not None:
-            return self._streamed(work, work.stream, request_id, arrived_at, headers)
+            request.respond(self._streamed(work, work.stream, request_id, entry.arrived_at, request.headers))
+            return
         timing = b"queue;dur=%.3f, decode;dur=%.3f, run;dur=%.3f, encode;dur=%.3f" % (
-            (work.started_at - arrived_at) * 1e3,
+            (work.started_at - entry.arrived_at) * 1e3,
             (work.decoded_at - work.started_at) * 1e3,
             (work.ran_at - work.decoded_at) * 1e3,
             (work.encoded_at - work.ran_at) * 1e3,
@@ -197,8 +226,8 @@ class App:
         out = [(b"content-type", work.content_type), (b"x-request-id", request_id), (b"server-timing", timing)]
         out += self._identity
         out += work.extra_headers
-        self._add_common(out, headers)
-        return Answer(work.status, out, work.result)
+        self._add_common(out, request.headers)
+        request.respond(Answer(work.status, out, work.result))
 
     def _streamed(
         self, work: Work, stream: Stream, request_id: bytes, arrived_at: float, headers: "dict[bytes, bytes]"
@@ -227,6 +256,15 @@ class App:
         if exchange is None and b"content-encoding" not in headers and len(self._plain) < _TYPES_KNOWN:
             self._plain.add((headers.get(b"content-type"), headers.get(b"accept")))
         return exchange
+
+    def _arrived_at(self, request: Request, settings: LiveSettings) -> float:
+        """When the request reached the gateway first: one that was sent on waited elsewhere already."""
+        given = request.headers.get(b"x-argosy-arrival") if self._spec.behind_gateway else None
+        if given is None or not _MILLISECONDS(given):
+            return request.arrived_at
+        age_s = time() - int(given) / 1000
+        # The clock of the wall may have been set meanwhile; what cannot be is not believed.
+        return request.arrived_at - age_s if 0 < age_s < settings.request_timeout_ms / 1000 else request.arrived_at
 
     @staticmethod
     def _limit_s(settings: LiveSettings, headers: "dict[bytes, bytes]") -> float:
@@ -262,8 +300,8 @@ class App:
                 headers += [(b"x-argosy-shed", refusal.code.encode()), (b"x-argosy-overload", b"%d" % status)]
                 status = 425
         if isinstance(refusal, ScoringTimeout):
-            REQUEST_ID.set(request_id.decode("latin-1"))
-            logger.warning("%s The slot stays busy until run() returns.", refusal.message)
+            with working_on(request_id.decode("latin-1")):
+                logger.warning("%s The slot stays busy until run() returns.", refusal.message)
         for name, value in refusal.headers.items():
             headers.append((name.encode(), value.encode("latin-1", "replace")))
         if count:
@@ -285,21 +323,21 @@ class App:
         if work.problem is None and work.ran_at:
             self.metrics.scored(work, entry.queued_at, entry.arrived_at)
 
-    async def _health(self, request: Request) -> Answer:
+    def _health(self, request: Request) -> Answer:
         self._check_ready()
         return self._answer(b'"Healthy"', request)
 
-    async def _livez(self, request: Request) -> Answer:
+    def _livez(self, request: Request) -> Answer:
         return self._answer(b'{"status":"alive"}', request)
 
-    async def _readyz(self, request: Request) -> Answer:
+    def _readyz(self, request: Request) -> Answer:
         phase = self._state.phase
         stalled = phase == "ready" and self._admission.stalled
         status = 200 if phase == "ready" and not stalled else 503
         reason = "no slot has answered for too long" if stalled else self._state.reason
         return self._answer(orjson.dumps({"status": phase, "reason": reason}), request, status)
 
-    async def _metrics_page(self, request: Request) -> Answer:
+    def _metrics_page(self, request: Request) -> Answer:
         admission = self._admission
         gauges = {
             "queue_depth": admission.queued,
@@ -333,7 +371,7 @@ class App:
     def _for_readers(self, answer: "Callable[[Request], Answer]") -> Handler:
         """Documents need a key, as Bearer or as the password of HTTP Basic, unless they are public."""
 
-        async def handler(request: Request) -> Answer:
+        def handler(request: Request) -> Answer:
             settings = self._settings()
             given = request.headers.get(b"authorization")
             if not settings.public_docs and caller_of(settings, given, browser=True) is None:
@@ -352,7 +390,7 @@ class App:
 
         return self._for_readers(answer)
 
-    async def _to_docs(self, request: Request) -> Answer:
+    def _to_docs(self, request: Request) -> Answer:
         return Answer(308, [(b"location", b"../docs")], b"")
 
     def _answer(self, body: bytes, request: Request, status: int = 200) -> Answer:

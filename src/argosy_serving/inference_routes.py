@@ -4,7 +4,7 @@ The one model of a service answers to the service's name, with its revision as t
 models in its image, with theirs.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -16,7 +16,7 @@ from argosy_serving.protocol import Answer, Request
 from argosy_serving.schema import Schema
 from argosy_serving.spec import Image, Spec
 
-Handler = Callable[[Request], Awaitable[Answer]]
+Handler = Callable[[Request], "Answer | None"]
 Choose = Callable[[Mapping[bytes, bytes], int], Exchange]
 
 EXTENSIONS = ["binary_tensor_data"]
@@ -34,7 +34,7 @@ class Inference:
         check_ready: Callable[[], None],
         answer: Callable[[bytes, Request], Answer],
         readers: "Callable[[Callable[[Request], Answer]], Handler]",
-        score: "Callable[[Request, Choose], Awaitable[Answer]]",
+        score: "Callable[[Request, Choose], None]",
         forms: Installed,
     ) -> None:
         self._schema, self._check_ready = schema, check_ready
@@ -57,13 +57,13 @@ class Inference:
                 made[f"{path}/infer"] = ("POST", self._infer(name, version))
         return made
 
-    async def _live(self, request: Request) -> Answer:
+    def _live(self, request: Request) -> Answer:
         return self._answer(b'{"live":true}', request)
 
     def _when_ready(self, document: "dict[str, Any]") -> Handler:
         body = orjson.dumps(document)
 
-        async def handler(request: Request) -> Answer:
+        def handler(request: Request) -> Answer:
             self._check_ready()
             return self._answer(body, request)
 
@@ -79,7 +79,7 @@ class Inference:
             one = inference.inference(self._schema(), name, version, headers, self._forms)
             return Exchange(encoding_of(headers), limit_bytes, one.read, one.write, whole=True)
 
-        async def handler(request: Request) -> Answer:
-            return await self._score(request, choose)
+        def handler(request: Request) -> None:
+            self._score(request, choose)
 
         return handler

@@ -1,115 +1,58 @@
-"""HTTP/1.1 over uvicorn's httptools protocol, with what it leaves open: bounded request heads, and who has gone.
+"""HTTP/1.1 straight on asyncio, parsed by httptools: a request in by `handle`, its answer out by `Request.respond`.
 
-The rest of the server sees only `Request`, `Answer` and one `handle(request)`.
+Why not a server's own stack: measured beside uvicorn's, which needs a task and a dozen objects a request, this costs
+half (docs/benchmarks.md); it passes the same tests by the byte (tests/serving/test_http_wire.py). What callers may
+rely on: requests of one connection are answered in order; one that has not been read to its end gets its answer before
+the connection closes; heads, bodies and answers that stall are cut off. A caller who closes its sending half counts as
+gone, for TCP cannot tell that from a closed connection.
 """
 
 import asyncio
-import functools
-import logging
-import os
-import secrets
-import socket
-import sys
-from collections.abc import Awaitable, Callable
-from email.utils import formatdate
-from pathlib import Path
+import http
+from collections import deque
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
+from urllib.parse import unquote
 
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-from uvicorn.server import ServerState
+import httptools
 
-from argosy_serving.refusals import BodyTimeout, StreamTimeout, TooLarge
-from argosy_serving.spec import Address
+from argosy_serving.refusals import BodyTimeout, HeadTooLarge, NotHttp, Refusal, StreamTimeout, TooLarge
 from argosy_serving.streams import Stream
 
-logger = logging.getLogger("argosy")
-
-KEEP_ALIVE_S = 65  # longer than the usual 60 s of proxies, so that they close first
-_HEAD_LIMIT_BYTES = 65_536
-_HEAD_LIMIT_S = 30.0
+KEEP_ALIVE_S = 65.0  # longer than the usual 60 s of proxies, so that they close first
+HEAD_LIMIT_BYTES = 65_536
+HEAD_LIMIT_S = 30.0
+_STALL_S = 60.0  # without a byte of the answer taken
 _LINGER_S = 2.0
 _LINGER_BYTES = 4_000_000
-_BACKLOG = 2048
 _BODILESS = (204, 304)
+_JOINED_BYTES = 65_536  # larger bodies are not copied behind their head
+_KNOWN_URLS = 256  # more would only be somebody playing
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Gone(Exception):
-    """The caller closed the connection before the answer."""
+def _status_line(status: int) -> bytes:
+    try:
+        phrase = http.HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode()
 
 
-class Request:
-    """One request. `headers` has lower-case names; of repeated ones the last counts."""
+_STATUS_LINES = {status: _status_line(status) for status in range(200, 600)}
+_paths: "dict[bytes, tuple[str, bytes]]" = {}
 
-    __slots__ = ("_receive", "headers", "method", "path")
 
-    def __init__(self, scope: Any, receive: Any) -> None:
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self._receive = receive
-
-    def gone(self) -> bool:
-        """True when the caller has closed the connection. Safe to ask from any thread."""
-        return bool(self._receive.__self__.disconnected)
-
-    @property
-    def query(self) -> bytes:
-        """What follows the `?`, as it was sent."""
-        return bytes(self._receive.__self__.scope["query_string"])
-
-    async def body(self, limit_bytes: int, limit_s: float) -> bytes:
-        """The whole body. Raises TooLarge, before reading when it was announced, BodyTimeout, or Gone."""
-        length = self.headers.get(b"content-length")
-        if length is not None and int(length) > limit_bytes:
-            raise TooLarge(limit_bytes)
-        # Nearly always the body has come with the head; then this costs no timer.
-        cycle = self._receive.__self__
-        if not cycle.more_body and not cycle.disconnected:
-            message = await self._receive()
-            if len(message["body"]) > limit_bytes:
-                raise TooLarge(limit_bytes)
-            return bytes(message["body"])
-        try:
-            return await asyncio.wait_for(self._read(limit_bytes), limit_s)
-        except (asyncio.TimeoutError, TimeoutError):
-            raise BodyTimeout(limit_s) from None
-
-    async def _read(self, limit_bytes: int) -> bytes:
-        parts, size = [], 0
-        while True:
-            message = await self._receive()
-            if message["type"] != "http.request":
-                raise Gone
-            size += len(message["body"])
-            if size > limit_bytes:
-                raise TooLarge(limit_bytes)
-            parts.append(message["body"])
-            if not message["more_body"]:
-                return b"".join(parts)
-
-    async def discard(self) -> None:
-        """Read on for a moment, so that a caller who is still sending gets the answer instead of a reset."""
-
-        async def rest() -> None:
-            size = 0
-            while size < _LINGER_BYTES:
-                message = await self._receive()
-                if message["type"] != "http.request" or not message["more_body"]:
-                    return
-                size += len(message["body"])
-
-        try:
-            await asyncio.wait_for(rest(), _LINGER_S)
-        except (asyncio.TimeoutError, TimeoutError):
-            pass
-
-    @property
-    def unread(self) -> bool:
-        """True when part of the body is still to come, and the caller was not told to wait for a 100."""
-        cycle = self._receive.__self__
-        return bool(cycle.more_body and not cycle.waiting_for_100_continue and not cycle.disconnected)
+def _path_of(url: bytes) -> "tuple[str, bytes]":
+    """The path without its percent signs, and the query. Raises HttpParserError, or ValueError for other letters."""
+    parsed = httptools.parse_url(url)
+    path, query = (parsed.path or b"/").decode("ascii"), parsed.query or b""
+    if "%" in path:
+        path = unquote(path)
+    if len(_paths) < _KNOWN_URLS:
+        _paths[url] = path, query
+    return path, query
 
 
 class Answer:
@@ -123,212 +66,371 @@ class Answer:
         self.status, self.headers, self.body, self.stream = status, headers, body, stream
 
 
-Handle = Callable[[Request], Awaitable[Answer]]
+class Request:
+    """One request. `headers` has lower-case names; of repeated ones the last counts. `whole`: `body` is all of it.
 
-
-def asgi(handle: Handle) -> Any:
-    """`handle` as an ASGI application. It must not raise anything but Gone."""
-
-    async def application(scope: Any, receive: Any, send: Any) -> None:
-        request = Request(scope, receive)
-        try:
-            answer = await handle(request)
-        except Gone:
-            return
-        cycle = receive.__self__
-        if answer.stream is not None:
-            await _send_stream(cycle, answer, answer.stream, receive, send)
-        elif cycle.flow.write_paused or cycle.more_body or request.method == "HEAD" or answer.status in _BODILESS:
-            await _send(request, answer, send)
-        elif not cycle.disconnected:
-            # Older uvicorn looks for this only while it sends.
-            wish = request.headers.get(b"connection")
-            if wish is not None and b"close" in wish.lower():
-                cycle.keep_alive = False
-            _write(cycle, answer)
-
-    return application
-
-
-async def _send(request: Request, answer: Answer, send: Any) -> None:
-    """By the book of ASGI: for slow readers, and for callers who are still sending."""
-    headers = answer.headers
-    if answer.status not in _BODILESS:
-        headers.append((b"content-length", b"%d" % len(answer.body)))
-    unread = request.unread
-    if unread:
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    if unread:
-        await send({"type": "http.response.body", "body": answer.body, "more_body": True})
-        await request.discard()
-        await send({"type": "http.response.body", "body": b""})
-    else:
-        await send({"type": "http.response.body", "body": answer.body})
-
-
-async def _send_stream(cycle: Any, answer: Answer, stream: Stream, receive: Any, send: Any) -> None:
-    """Chunk by chunk, until the stream ends, its reader has gone, or its deadline has passed."""
-    if cycle.scope["http_version"] == "1.0":
-        # It knows no chunks: the body ends with the connection.
-        cycle.chunked_encoding, cycle.expected_content_length = False, sys.maxsize
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-
-    async def pump() -> None:
-        async for chunk in stream.chunks():
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-
-    async def watch() -> None:
-        while not cycle.disconnected and not cycle.response_complete:
-            await receive()
-
-    sending, watching = asyncio.ensure_future(pump()), asyncio.ensure_future(watch())
-    sent = late = False
-    try:
-        left_s = max(0.0, stream.deadline_at - monotonic())
-        await asyncio.wait({sending, watching}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-        sent = sending.done() and sending.exception() is None
-        late = not sending.done() and not watching.done()
-    finally:
-        stream.close()
-        for task in (sending, watching):
-            task.cancel()
-        await asyncio.gather(sending, watching, return_exceptions=True)
-    if late and not cycle.flow.write_paused and not cycle.disconnected:
-        record = stream.form.error(StreamTimeout())
-        await send({"type": "http.response.body", "body": record, "more_body": True})
-    if stream.whole and sent:
-        cycle.expected_content_length = 0
-        await send({"type": "http.response.body", "body": b""})
-    else:
-        cycle.transport.close()
-
-
-def _write(cycle: Any, answer: Answer) -> None:
-    """The same bytes in one write, without looking at each header again: half of what `send` costs, twice.
-
-    It leaves the cycle as `RequestResponseCycle.send` would; tests hold both ways to the same bytes.
+    Lives on the loop; only `gone` may be asked from other threads. `arrived_at` is of the monotonic clock.
     """
-    parts = [STATUS_LINE[answer.status]]
-    for name, value in cycle.default_headers:
-        parts += (name, b": ", value, b"\r\n")
-    for name, value in answer.headers:
-        parts += (name, b": ", value, b"\r\n")
-        if name == b"connection":
-            cycle.keep_alive = False
-    if not cycle.keep_alive and b"connection" not in parts:
-        parts.append(b"connection: close\r\n")
-    parts += (b"content-length: %d\r\n\r\n" % len(answer.body), answer.body)
-    cycle.response_started = cycle.response_complete = True
-    cycle.waiting_for_100_continue = False
-    cycle.transport.write(b"".join(parts))
-    cycle.message_event.set()
-    if not cycle.keep_alive:
-        cycle.transport.close()
-    cycle.on_response()
+
+    __slots__ = (
+        "_connection", "_limit_bytes", "_refused", "_size", "_then", "_timer", "arrived_at", "body", "headers",
+        "keep_alive", "method", "parts", "path", "query", "refusal", "version", "whole",
+    )  # fmt: skip
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+        self.headers: dict[bytes, bytes] = {}
+        self.method, self.path, self.query, self.version = "", "", b"", "1.1"
+        self.body = b""
+        self.parts: list[bytes] | None = None
+        self.whole = False
+        self.keep_alive = True
+        self.arrived_at = 0.0
+        self.refusal: Refusal | None = None  # it is no HTTP
+        self._then: Callable[[], None] | None = None
+
+    def gone(self) -> bool:
+        """True when the caller has closed the connection."""
+        return self._connection.gone
+
+    def respond(self, answer: Answer) -> None:
+        """Once for each request, now or later."""
+        self._connection.respond(self, answer)
+
+    def read(
+        self, limit_bytes: int, limit_s: float, then: Callable[[], None], refused: Callable[[Refusal], None]
+    ) -> None:
+        """Call `then` once the body is whole, or `refused` with TooLarge or BodyTimeout; neither when the caller left.
+
+        A body whose announced length is too large is refused before it is read.
+        """
+        length = self.headers.get(b"content-length")
+        if (length is not None and int(length) > limit_bytes) or len(self.body) > limit_bytes:
+            refused(TooLarge(limit_bytes))
+        elif self.whole:
+            then()
+        else:
+            self._then, self._refused, self._limit_bytes = then, refused, limit_bytes
+            self._size = sum(map(len, self.parts or ()))
+            self._timer = self._connection.loop.call_later(limit_s, self.give_up, BodyTimeout(limit_s))
+            if self.headers.get(b"expect", b"").lower() == b"100-continue" and not self.parts:
+                self._connection.write(_CONTINUE)
+            if self._size > limit_bytes:
+                self.give_up(TooLarge(limit_bytes))
+
+    def add(self, data: bytes) -> None:
+        """More of the body."""
+        if self.parts is None:
+            self.parts = [data]
+        else:
+            self.parts.append(data)
+        if self._then is not None:
+            self._size += len(data)
+            if self._size > self._limit_bytes:
+                self.give_up(TooLarge(self._limit_bytes))
+
+    def complete(self) -> None:
+        """The body is whole."""
+        parts, self.parts = self.parts, None
+        if parts is not None:
+            self.body = parts[0] if len(parts) == 1 else b"".join(parts)
+        self.whole = True
+        if (then := self.stop_reading()) is not None:
+            then()
+
+    def stop_reading(self) -> "Callable[[], None] | None":
+        """What waits for the body, which is not to be called by anybody else."""
+        then, self._then = self._then, None
+        if then is not None:
+            self._timer.cancel()
+        return then
+
+    def give_up(self, refusal: Refusal) -> None:
+        """End `read` with a refusal, unless it has ended."""
+        if self.stop_reading() is not None:
+            self.parts = None
+            self._refused(refusal)
 
 
-class _Protocol(HttpToolsProtocol):
-    """Closes connections whose request head is too long or comes too slowly; uvicorn bounds neither."""
-
-    head_bytes = 0
-    head_since = 0.0
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self.head_since = self.loop.time()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.scope is not None and "path" in self.scope:
-            self.head_since = 0.0
-            return
-        if not self.head_since:
-            self.head_bytes, self.head_since = 0, self.loop.time()
-        self.head_bytes += len(data)
-        if self.head_bytes > _HEAD_LIMIT_BYTES and not self.transport.is_closing():
-            self.transport.write(
-                b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-            )
-            self.transport.close()
+Handle = Callable[[Request], None]
 
 
-class Listener:
-    """One listening socket and its connections. A unix socket is 0600, bound under another name and renamed."""
+class Connection(asyncio.Protocol):
+    """One connection. `handle(request)` must lead to one `request.respond(answer)`, and must not raise."""
 
-    def __init__(self, handle: Handle, address: Address) -> None:
-        self.address = address
-        self._config = uvicorn.Config(
-            asgi(handle),  # the one application of this listener
-            http=_Protocol,
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            proxy_headers=False,
-            server_header=False,
-        )
-        self._config.load()
-        self._state = ServerState()
-        self._server: asyncio.AbstractServer | None = None
-        self.port = 0
-
-    async def open(self) -> None:
-        """Raises OSError when the address cannot be had."""
-        loop = asyncio.get_running_loop()
-        listening = _bind_unix(Path(self.address.unix)) if self.address.unix else _bind_tcp(self.address)
-        if not self.address.unix:
-            self.port = listening.getsockname()[1]
-        self.tick()
-        factory = functools.partial(_Protocol, self._config, self._state, {}, loop)
-        self._server = await loop.create_server(factory, sock=listening, backlog=_BACKLOG)
-
-    def tick(self) -> None:
-        """Once a second: the Date header, and connections whose head never comes."""
-        self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
-        now = asyncio.get_running_loop().time()
-        for connection in list(self._state.connections):
-            since = getattr(connection, "head_since", 0.0)
-            if since and now - since > _HEAD_LIMIT_S:
-                connection.transport.close()
+    def __init__(self, handle: Handle, connections: "set[Connection]", date: Callable[[], bytes]) -> None:
+        self._handle, self._connections, self._date = handle, connections, date
+        self.loop = asyncio.get_running_loop()
+        self.gone = False
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: Any = None
+        self._incoming: Request | None = None  # its head is being read
+        self._reading: Request | None = None  # its body is being read
+        self._waiting: deque[Request] = deque()  # its head is whole; pipelined behind:
+        self._current: Request | None = None  # it is being answered
+        self._stream: Stream | None = None  # by this
+        self._url = b""
+        self._head_bytes, self._begun = 0, False
+        self._advancing = self._paused = self._served = False
+        self._deaf = False  # nothing more is parsed
+        self._idle_since = 0.0
+        self._stalled_at, self._unsent_bytes = 0.0, 0
+        self._lingering_bytes = _LINGER_BYTES
+        self._room: asyncio.Future[None] | None = None
 
     @property
-    def busy(self) -> int:
-        """Requests whose answer has not been written."""
-        return len(self._state.tasks)
+    def busy(self) -> bool:
+        """A request waits for its answer."""
+        return self._current is not None or bool(self._waiting)
 
-    def hide(self) -> None:
-        """Let no new caller find the unix socket; those that have connected are still served."""
-        if self.address.unix:
-            Path(self.address.unix).unlink(missing_ok=True)
+    # What the transport says
 
-    async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for connection in list(self._state.connections):
-            connection.shutdown()
-        await asyncio.sleep(0)  # lets the transports close
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._connections.add(self)
+        self._idle_since = monotonic()
+
+    def connection_lost(self, problem: "Exception | None") -> None:
+        self.gone = True
+        self._connections.discard(self)
+        if self._current is not None:
+            self._current.stop_reading()
+        if self._stream is not None:
+            self._stream.close()
+        self._current = self._reading = self._incoming = None
+        self._waiting.clear()
+        self._wake()
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            self._throw_away(len(data))
+            return
+        self._begun = False
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # Nothing else is spoken here, so what asks for another protocol goes on as HTTP.
+            if rest := data[upgrade.args[0] :]:
+                self.data_received(rest)
+                return
+        except httptools.HttpParserError:
+            self._break(NotHttp())
+        if self._incoming is not None:
+            self._head_bytes += 0 if self._begun else len(data)
+            if self._head_bytes > HEAD_LIMIT_BYTES:
+                self._break(HeadTooLarge(HEAD_LIMIT_BYTES))
+        self._advance()
+
+    def pause_writing(self) -> None:
+        self._stalled_at, self._unsent_bytes = monotonic(), self._transport.get_write_buffer_size()
+
+    def resume_writing(self) -> None:
+        self._stalled_at = 0.0
+        self._wake()
+        self._advance()
+
+    # What the parser says
+
+    def on_message_begin(self) -> None:
+        self._incoming = Request(self)
+        self._url, self._head_bytes, self._begun = b"", 0, True
+        self._idle_since = monotonic()
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._incoming is not None:  # else it is a trailer, which comes too late to mean anything
+            self._incoming.headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        request, parser = self._incoming, self._parser
+        assert request is not None, "a head ends after it began"
+        request.method = parser.get_method().decode("ascii")
+        request.version = parser.get_http_version()
+        request.keep_alive = parser.should_keep_alive() and request.version == "1.1"
+        request.path, request.query = _paths.get(self._url) or _path_of(self._url)
+        request.arrived_at = monotonic()
+        self._incoming, self._reading = None, request
+        self._waiting.append(request)
+
+    def on_body(self, data: bytes) -> None:
+        if self._reading is not None:
+            self._reading.add(data)
+
+    def on_message_complete(self) -> None:
+        request, self._reading = self._reading, None
+        if request is not None:
+            request.complete()
+
+    # Requests and their answers
+
+    def _advance(self) -> None:
+        """Handle what can be handled now: one at a time, and nothing more for a caller who does not read."""
+        if self._advancing or self.gone:
+            return
+        self._advancing = True
+        waiting = self._waiting
+        while waiting and self._current is None and not self._stalled_at:
+            self._current = request = waiting.popleft()
+            if request.refusal is None:
+                self._handle(request)
+            else:
+                request.respond(_refused(request.refusal))
+        self._advancing = False
+        if self._paused != bool(waiting) and not self.gone:
+            self._paused = not self._paused
+            if self._paused:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def respond(self, request: Request, answer: Answer) -> None:
+        """Write the answer, and go on to the next request."""
+        if self._current is not request:
+            return  # the caller has left
+        head = self._head_of(request, answer)
+        if answer.stream is not None:
+            sending = self.loop.create_task(self._send(request, b"".join((*head, b"\r\n")), answer.stream))
+            sending.add_done_callback(lambda _: self._answered(request))
+            return
+        body = answer.body
+        if answer.status not in _BODILESS:
+            head.append(b"content-length: %d\r\n" % len(body))
+        head.append(b"\r\n")
+        if request.method != "HEAD":
+            head.append(body)
+        if len(body) > _JOINED_BYTES:
+            self._transport.writelines(head)
+        else:
+            self._transport.write(b"".join(head))
+        self._answered(request)
+
+    def _head_of(self, request: Request, answer: Answer) -> "list[bytes]":
+        parts = [_STATUS_LINES[answer.status], self._date()]
+        closing = False
+        for name, value in answer.headers:
+            parts += (name, b": ", value, b"\r\n")
+            if name == b"connection":
+                closing = True
+        if answer.stream is not None and request.version == "1.1":
+            parts.append(b"transfer-encoding: chunked\r\n")
+        if not (request.keep_alive and request.whole) and not closing:
+            parts.append(b"connection: close\r\n")
+            closing = True
+        if closing:
+            request.keep_alive = False
+        return parts
+
+    def _answered(self, request: Request) -> None:
+        self._current = None
+        self._served = True
+        self._idle_since = monotonic()
+        if self.gone:
+            return
+        if not request.keep_alive:
+            self._close(linger=not request.whole)
+        elif self._waiting:
+            self._advance()
+
+    async def _send(self, request: Request, head: bytes, stream: Stream) -> None:
+        """Chunk by chunk, until the stream ends, its reader has gone, or its deadline has passed."""
+        chunked = request.version == "1.1"  # 1.0 knows no chunks: there the body ends with the connection
+        self._stream = stream
+        self.write(head)
+
+        def send(chunk: bytes) -> None:
+            if chunk:
+                self.write(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunked else chunk)
+
+        async def pump() -> None:
+            async for chunk in stream.chunks():
+                send(chunk)
+                while self._stalled_at and not self.gone:
+                    self._room = self.loop.create_future()
+                    await self._room
+
+        late = False
+        try:
+            await asyncio.wait_for(pump(), max(0.0, stream.deadline_at - monotonic()))
+        except (asyncio.TimeoutError, TimeoutError):
+            late = True
+        finally:
+            stream.close()
+            self._stream = None
+        if late and not self._stalled_at:
+            send(stream.form.error(StreamTimeout()))
+        if late or not stream.whole:
+            request.keep_alive = False  # without the last chunk: it is cut off, and shows it
+        elif chunked:
+            self.write(b"0\r\n\r\n")
+
+    def write(self, data: bytes) -> None:
+        if not self.gone:
+            self._transport.write(data)
+
+    def _wake(self) -> None:
+        room, self._room = self._room, None
+        if room is not None and not room.done():
+            room.set_result(None)
+
+    # What goes wrong, and the end
+
+    def _break(self, refusal: Refusal) -> None:
+        """From here on nothing can be understood; the requests before it are answered first."""
+        last = self._waiting[-1] if self._waiting else self._current
+        if self._reading is None and last is not None and not last.keep_alive:
+            return  # behind the last request of a connection anything may follow
+        self._deaf = True
+        reading, self._reading = self._reading, None
+        if reading is not None and reading is self._current:
+            reading.give_up(refusal)
+        elif reading is not None:
+            reading.refusal = refusal
+        else:
+            broken = self._incoming or Request(self)
+            broken.refusal = refusal
+            self._waiting.append(broken)
+        self._incoming = None
+
+    def tick(self, now: float) -> None:
+        """Once a second: end what does not move. `now` is of the monotonic clock."""
+        if self._stalled_at or self._transport.is_closing():
+            unsent_bytes = self._transport.get_write_buffer_size()
+            if unsent_bytes != self._unsent_bytes:
+                self._stalled_at, self._unsent_bytes = self._stalled_at and now, unsent_bytes
+            elif now - max(self._stalled_at, self._idle_since) > _STALL_S:
+                self._transport.abort()
+        elif not self.busy:
+            started = self._incoming is not None or not self._served
+            if now - self._idle_since > (HEAD_LIMIT_S if started else KEEP_ALIVE_S):
+                self._transport.close()
+
+    def end(self) -> None:
+        """Close now, or when the answer under way is written."""
+        if self._current is None:
+            self._transport.close()
+        else:
+            self._current.keep_alive = False
+
+    def _close(self, linger: bool) -> None:
+        """`linger`: read on for a moment, so that a caller who is still sending gets the answer, not a reset."""
+        self._deaf = True
+        self._reading = self._incoming = None
+        self._waiting.clear()
+        if not linger:
+            self._transport.close()
+            return
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+        self.loop.call_later(_LINGER_S, self._transport.close)
+
+    def _throw_away(self, size: int) -> None:
+        self._lingering_bytes -= size
+        if self._lingering_bytes <= 0:
+            self._transport.close()
 
 
-def _bind_unix(path: Path) -> socket.socket:
-    temporary = path.with_name(f".{secrets.token_hex(4)}")
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        listening.bind(str(temporary))
-    finally:
-        os.umask(mask)
-    listening.listen(_BACKLOG)
-    listening.setblocking(False)
-    temporary.replace(path)
-    return listening
-
-
-def _bind_tcp(address: Address) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.bind((address.host, address.port))
-    listening.setblocking(False)
-    return listening
+def _refused(refusal: Refusal) -> Answer:
+    return Answer(refusal.status, [(b"content-type", b"application/json")], refusal.body())

@@ -1,6 +1,7 @@
 """Every answer of a replica that is not a score: one class each, with status, code and the sentence.
 
 Refusal                      status, code, message, details, headers
+├── NotHttp             400  what came is no HTTP
 ├── BadInput            400  the body does not fit the schema
 ├── Unauthorized        401  no or wrong key
 ├── NoSuchPath          404
@@ -9,6 +10,7 @@ Refusal                      status, code, message, details, headers
 ├── BodyTimeout         408  the body came too slowly
 ├── TooLarge            413
 ├── WrongType           415
+├── HeadTooLarge        431
 ├── ScoringFailed       500  `run` raised
 ├── Shed                429  never started: queue_full, queue_wait, deadline
 │   └── Unavailable     503  never started: loading, draining
@@ -46,6 +48,22 @@ class Refusal(Exception):
     def text_body(self) -> bytes:
         """As the Open Inference Protocol has errors."""
         return orjson.dumps({"error": self.message, "code": self.code, "details": self.details})
+
+
+class NotHttp(Refusal):
+    status, code = 400, "bad_request"
+
+    def __init__(self) -> None:
+        super().__init__("This is no request that HTTP/1.1 allows.")
+
+
+class HeadTooLarge(Refusal):
+    status, code = 431, "head_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"The request line and headers are larger than {limit_bytes} bytes.", {"limit_bytes": limit_bytes}
+        )
 
 
 class BadInput(Refusal):

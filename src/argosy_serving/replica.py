@@ -26,8 +26,8 @@ from argosy_serving.admin import Admin
 from argosy_serving.admission import Admission
 from argosy_serving.app import App
 from argosy_serving.azure import finder as azure_modules
+from argosy_serving.listener import Listener
 from argosy_serving.loading import Loaded, load
-from argosy_serving.protocol import Listener
 from argosy_serving.scoring import Scorer
 from argosy_serving.scratch import enter, prepare_scratch
 from argosy_serving.scripts import LoadFailed

@@ -5,12 +5,24 @@ inherit nothing before Python 3.14, so `inherit_in_threads` hands the caller's c
 """
 
 import concurrent.futures
+import contextlib
 import contextvars
 import functools
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 REQUEST_ID: "contextvars.ContextVar[str]" = contextvars.ContextVar("argosy_request_id", default="")
+
+
+@contextlib.contextmanager
+def working_on(request_id: str) -> Iterator[None]:
+    """Log lines inside carry this id. For callbacks of the loop, which share one context."""
+    token = REQUEST_ID.set(request_id)
+    try:
+        yield
+    finally:
+        REQUEST_ID.reset(token)
 
 
 def inherit_in_threads() -> None:

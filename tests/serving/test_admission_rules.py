@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from argosy_serving.admission import Admission, Entry
-from argosy_serving.refusals import ScoringTimeout, Shed
+from argosy_serving.refusals import Refusal, ScoringTimeout, Shed
 from argosy_serving.scoring import Work
 from argosy_serving.settings import LiveSettings
 
@@ -52,9 +52,19 @@ def rule(**settings: Any) -> Callable[[Callable[[Admission, Hands], Coroutine[An
     return run
 
 
-def send(admission: Admission, limit_s: float = 60, gone: Callable[[], bool] = lambda: False) -> "asyncio.Task[None]":
+def send(admission: Admission, limit_s: float = 60, gone: Callable[[], bool] = lambda: False) -> "asyncio.Future[None]":
+    """What becomes of one request. Raises Shed when there is no room."""
     now = monotonic()
-    return asyncio.get_running_loop().create_task(admission.run(Work(b"", {}, "1", ""), now, now + limit_s, gone))
+    outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def done(_: Entry, refusal: Refusal | None) -> None:
+        if refusal is None:
+            outcome.set_result(None)
+        else:
+            outcome.set_exception(refusal)
+
+    admission.submit(Entry(Work(b"", {}, "1", ""), now, now + limit_s, gone, done))
+    return outcome
 
 
 def test_one_claim_wins() -> None:

@@ -1,6 +1,5 @@
 """What `run` may return, and the package's own promises."""
 
-import asyncio
 import dataclasses
 import datetime
 import decimal
@@ -14,11 +13,8 @@ import orjson
 import pandas as pd
 import pytest
 from packaging.requirements import Requirement
-from uvicorn.protocols.http import httptools_impl
-from uvicorn.protocols.http.flow_control import FlowControl
 
 import argosy_serving
-from argosy_serving import protocol
 from argosy_serving.answers import NotEncodable, Response, encode_json
 from argosy_serving.samples import differs
 
@@ -92,49 +88,5 @@ def test_the_version_and_the_requirements() -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert argosy_serving.__version__ == project["version"]
     names = [Requirement(text).name for text in argosy_serving.REQUIREMENTS]
-    assert names == ["uvicorn", "h11", "click", "httptools", "uvloop", "orjson"]
+    assert names == ["httptools", "uvloop", "orjson"]
     assert all(Requirement(text).specifier for text in argosy_serving.REQUIREMENTS)
-
-
-class _Transport:
-    """Keeps what is written."""
-
-    def __init__(self) -> None:
-        self.written, self.closed = b"", False
-
-    def write(self, data: bytes) -> None:
-        self.written += data
-
-    def close(self) -> None:
-        self.closed = True
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-
-@pytest.mark.parametrize("keep_alive", [True, False])
-@pytest.mark.parametrize("closing", [True, False])
-def test_the_short_way_out_writes_what_uvicorn_would(keep_alive: bool, closing: bool) -> None:
-    """`protocol._write` reaches into uvicorn's cycle; a version that changes it must be noticed here."""
-
-    async def answer(short: bool) -> tuple[list[bytes], bool, list[str], bool]:
-        transport: Any = _Transport()
-        told: list[str] = []
-        make: Any = httptools_impl.RequestResponseCycle
-        cycle = make(
-            scope={"method": "POST"}, transport=transport, flow=FlowControl(transport), logger=None,
-            access_logger=None, access_log=False, default_headers=[(b"date", b"now")], message_event=asyncio.Event(),
-            expect_100_continue=False, keep_alive=keep_alive, on_response=lambda: told.append("done"),
-        )  # fmt: skip
-        cycle.more_body = False
-        headers = [(b"content-type", b"text/plain"), *([(b"connection", b"close")] if closing else [])]
-        reply = protocol.Answer(200, headers, b"body")
-        if short:
-            protocol._write(cycle, reply)
-        else:
-            scope = {"method": "POST", "path": "/", "headers": []}
-            await protocol._send(protocol.Request(scope, cycle.receive), reply, cycle.send)
-        assert cycle.message_event.is_set()
-        return sorted(transport.written.split(b"\r\n")), transport.closed, told, cycle.response_complete
-
-    assert asyncio.run(answer(short=True)) == asyncio.run(answer(short=False))

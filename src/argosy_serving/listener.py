@@ -1,0 +1,82 @@
+"""A listening socket and its connections. A unix socket is 0600, bound under another name and renamed."""
+
+import asyncio
+import os
+import secrets
+import socket
+from email.utils import formatdate
+from pathlib import Path
+from time import monotonic
+
+from argosy_serving.protocol import Connection, Handle
+from argosy_serving.spec import Address
+
+_BACKLOG = 2048
+
+
+class Listener:
+    """`handle` answers the requests of all its connections."""
+
+    def __init__(self, handle: Handle, address: Address) -> None:
+        self._handle, self.address = handle, address
+        self._connections: set[Connection] = set()
+        self._date = b""
+        self._server: asyncio.AbstractServer | None = None
+        self.port = 0
+
+    async def open(self) -> None:
+        """Raises OSError when the address cannot be had."""
+        listening = _bind_unix(Path(self.address.unix)) if self.address.unix else _bind_tcp(self.address)
+        if not self.address.unix:
+            self.port = listening.getsockname()[1]
+        self.tick()
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self._handle, self._connections, lambda: self._date), sock=listening, backlog=_BACKLOG
+        )
+
+    def tick(self) -> None:
+        """Once a second: the Date header, and connections where nothing moves."""
+        self._date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        now = monotonic()
+        for connection in list(self._connections):
+            connection.tick(now)
+
+    @property
+    def busy(self) -> bool:
+        """Requests wait for their answers."""
+        return any(connection.busy for connection in self._connections)
+
+    def hide(self) -> None:
+        """Let no new caller find the unix socket; those that have connected are still served."""
+        if self.address.unix:
+            Path(self.address.unix).unlink(missing_ok=True)
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.end()
+        await asyncio.sleep(0)  # lets the transports close
+
+
+def _bind_unix(path: Path) -> socket.socket:
+    temporary = path.with_name(f".{secrets.token_hex(4)}")
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listening.bind(str(temporary))
+    finally:
+        os.umask(mask)
+    listening.listen(_BACKLOG)
+    listening.setblocking(False)
+    temporary.replace(path)
+    return listening
+
+
+def _bind_tcp(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind((address.host, address.port))
+    listening.setblocking(False)
+    return listening
