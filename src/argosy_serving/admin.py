@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from argosy_serving.admission import Admission
-from argosy_serving.protocol import Answer, Request
+from argosy_serving.protocol import JSON_TYPE, Answer, Request
 from argosy_serving.refusals import BadInput, NoSuchPath, Refusal
 from argosy_serving.settings import SettingsFile
 from argosy_serving.spec import Spec
@@ -91,8 +91,8 @@ class Admin:
 
 
 def _json(status: int, value: Any) -> Answer:
-    return Answer(status, [(b"content-type", b"application/json")], orjson.dumps(value))
+    return Answer(status, JSON_TYPE, orjson.dumps(value))
 
 
 def _refused(refusal: Refusal) -> Answer:
-    return Answer(refusal.status, [(b"content-type", b"application/json")], refusal.body())
+    return Answer(refusal.status, JSON_TYPE, refusal.body())

@@ -54,6 +54,9 @@ class Workers(Protocol):
 
     def submit(self, entry: Entry) -> None: ...
 
+    def collect(self) -> None:
+        """Report what is finished; asked now and then, beside what is reported at once."""
+
     def give_up(self, entry: Entry) -> None:
         """Its caller was told it timed out; stop it where that is possible."""
 
@@ -160,6 +163,8 @@ class Admission:
 
     def _sweep(self) -> None:
         """Move started entries over, and give up what waited too long, passed its deadline or lost its caller."""
+        if self.workers is not None:
+            self.workers.collect()
         now = monotonic()
         longest_wait_s = self._settings().max_queue_wait_ms / 1000
         kept: deque[Entry] = deque()

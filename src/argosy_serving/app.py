@@ -19,7 +19,7 @@ from argosy_serving.auth import caller_of
 from argosy_serving.bodies import Exchange, exchange_of, installed
 from argosy_serving.inference_routes import Choose, Inference
 from argosy_serving.metrics import Metrics
-from argosy_serving.protocol import Answer, Request
+from argosy_serving.protocol import JSON_TYPE, Answer, Request, header_lines
 from argosy_serving.refusals import (
     BadInput,
     NoSuchPath,
@@ -47,7 +47,6 @@ _RANDOM = random.Random().getrandbits  # noqa: S311
 _SANE_ID = re.compile(rb"[\x20-\x7e]{1,128}").fullmatch
 _TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
 _MILLISECONDS = re.compile(rb"[1-9][0-9]{0,15}").fullmatch
-_JSON_TYPE = (b"content-type", b"application/json")
 _SLOWEST_BODY_S = 30.0
 _PLAIN = ((b"application/json", None), (b"application/json", b"*/*"))  # content type and accept
 _TYPES_KNOWN = 64  # pairs of content type and accept remembered as plain; more would only be somebody playing
@@ -75,9 +74,10 @@ class App:
             }
         )
         admission.on_finished = self._measure
-        self._identity = [(b"x-argosy-revision", str(spec.revision).encode())]
+        identity = [(b"x-argosy-revision", str(spec.revision).encode())]
         if self._models:
-            self._identity.append((b"x-argosy-model", self._models.encode("ascii", "replace")))
+            identity.append((b"x-argosy-model", self._models.encode("ascii", "replace")))
+        self._identity = header_lines(identity)
         self._plain: set[tuple[bytes | None, bytes | None]] = {
             (b"application/json", None),
             (b"application/json", b"*/*"),
@@ -172,11 +172,11 @@ class App:
                 exchange = self._exchange(headers, settings.max_body_bytes)
             arrived_at = self._arrived_at(request, settings)
             deadline_at = arrived_at + self._limit_s(settings, headers)
-            self._admission.check_door(deadline_at - monotonic())
             work = Work(b"", headers, request_id.decode("latin-1"), caller, exchange)
             if request.whole and len(request.body) <= settings.max_body_bytes:
                 self._admit(request, work, arrived_at, deadline_at)
                 return
+            self._admission.check_door(deadline_at - monotonic())
         except Exception as problem:  # noqa: BLE001 - a refusal, or a defect of ours
             self._turn_away(request, request_id, problem)
             return
@@ -215,31 +215,39 @@ class App:
             return
         self.metrics.answered(work.status)
         if work.stream is not None:
-            request.respond(self._streamed(work, work.stream, request_id, entry.arrived_at, request.headers))
+            request.respond(self._streamed(entry, work.stream, request))
             return
-        timing = b"queue;dur=%.3f, decode;dur=%.3f, run;dur=%.3f, encode;dur=%.3f" % (
+        head = (
+            b"content-type: %b\r\nx-request-id: %b\r\n"
+            b"server-timing: queue;dur=%.3f, decode;dur=%.3f, run;dur=%.3f, encode;dur=%.3f\r\n%b%b"
+        ) % (
+            work.content_type,
+            request_id,
             (work.started_at - entry.arrived_at) * 1e3,
             (work.decoded_at - work.started_at) * 1e3,
             (work.ran_at - work.decoded_at) * 1e3,
             (work.encoded_at - work.ran_at) * 1e3,
+            self._identity,
+            self._trace(request),
         )
-        out = [(b"content-type", work.content_type), (b"x-request-id", request_id), (b"server-timing", timing)]
-        out += self._identity
-        out += work.extra_headers
-        self._add_common(out, request.headers)
-        request.respond(Answer(work.status, out, work.result))
+        if work.extra_headers:
+            head += header_lines(work.extra_headers)
+        request.respond(Answer(work.status, head, work.result, closing=self._state.phase == DRAINING))
 
-    def _streamed(
-        self, work: Work, stream: Stream, request_id: bytes, arrived_at: float, headers: "dict[bytes, bytes]"
-    ) -> Answer:
-        timing = b"queue;dur=%.3f, decode;dur=%.3f" % (
-            (work.started_at - arrived_at) * 1e3,
+    def _streamed(self, entry: Entry, stream: Stream, request: Request) -> Answer:
+        work = entry.work
+        head = (
+            b"content-type: %b\r\nx-request-id: %b\r\nserver-timing: queue;dur=%.3f, decode;dur=%.3f\r\n"
+            b"cache-control: no-store\r\n%b%b"
+        ) % (
+            stream.form.content_type,
+            work.request_id.encode("latin-1"),
+            (work.started_at - entry.arrived_at) * 1e3,
             (work.decoded_at - work.started_at) * 1e3,
+            self._identity,
+            self._trace(request),
         )
-        out = [(b"content-type", stream.form.content_type), (b"x-request-id", request_id), (b"server-timing", timing)]
-        out += [(b"cache-control", b"no-store"), *self._identity]
-        self._add_common(out, headers)
-        return Answer(200, out, b"", stream)
+        return Answer(200, head, b"", stream, closing=self._state.phase == DRAINING)
 
     @staticmethod
     def _request_id(request: Request) -> bytes:
@@ -291,7 +299,7 @@ class App:
 
     def _refuse(self, refusal: Refusal, request_id: bytes, request: Request, count: bool = False) -> Answer:
         status = refusal.status
-        headers = [_JSON_TYPE, (b"x-request-id", request_id), *self._identity]
+        headers = [(b"x-request-id", request_id)]
         if isinstance(refusal, Shed):
             status = refusal.outer_status(self._settings().overload_status)
             if count:
@@ -306,17 +314,15 @@ class App:
             headers.append((name.encode(), value.encode("latin-1", "replace")))
         if count:
             self.metrics.answered(status)
-        self._add_common(headers, request.headers)
         # The inference protocol wants a text for an error.
         as_text = f"{request.path}/".startswith(self._inference_paths)
-        return Answer(status, headers, refusal.text_body() if as_text else refusal.body())
+        body = refusal.text_body() if as_text else refusal.body()
+        return self._answer(body, request, status, header_lines(headers))
 
-    def _add_common(self, out: "list[tuple[bytes, bytes]]", headers: "dict[bytes, bytes]") -> None:
-        trace = headers.get(b"traceparent")
-        if trace is not None and _TRACE(trace):
-            out.append((b"traceparent", trace))
-        if self._state.phase == DRAINING:
-            out.append((b"connection", b"close"))
+    @staticmethod
+    def _trace(request: Request) -> bytes:
+        trace = request.headers.get(b"traceparent")
+        return b"" if trace is None or not _TRACE(trace) else b"traceparent: %b\r\n" % trace
 
     def _measure(self, entry: Entry) -> None:
         work = entry.work
@@ -349,8 +355,8 @@ class App:
             "collected_rows_total": TAP.rows_taken,
             "collected_rows_dropped_total": TAP.rows_dropped,
         }
-        kind = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
-        return Answer(200, [kind], self.metrics.render(gauges).encode())
+        kind = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
+        return Answer(200, kind, self.metrics.render(gauges).encode())
 
     def _document(self, render: "Callable[[documents.About, Schema | None], bytes]", prefix: str) -> Handler:
         def answer(request: Request) -> Answer:
@@ -386,14 +392,13 @@ class App:
         def answer(_: Request) -> Answer:
             if not made:
                 made.append(docs_page.asset(name))
-            return Answer(200, list(made[0].headers), made[0].body)
+            return made[0]
 
         return self._for_readers(answer)
 
     def _to_docs(self, request: Request) -> Answer:
-        return Answer(308, [(b"location", b"../docs")], b"")
+        return Answer(308, b"location: ../docs\r\n", b"")
 
-    def _answer(self, body: bytes, request: Request, status: int = 200) -> Answer:
-        headers = [_JSON_TYPE, *self._identity]
-        self._add_common(headers, request.headers)
-        return Answer(status, headers, body)
+    def _answer(self, body: bytes, request: Request, status: int = 200, more: bytes = b"") -> Answer:
+        headers = b"".join((JSON_TYPE, more, self._identity, self._trace(request)))
+        return Answer(status, headers, body, closing=self._state.phase == DRAINING)

@@ -6,7 +6,7 @@ are not public, a browser asks for a user and a password: any user, and the key 
 
 from pathlib import Path
 
-from argosy_serving.protocol import Answer
+from argosy_serving.protocol import Answer, header_lines
 
 _STATIC = Path(__file__).with_name("static")
 _TYPES = {".js": b"text/javascript; charset=utf-8", ".css": b"text/css; charset=utf-8"}
@@ -17,11 +17,13 @@ _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_SAFE = [
-    (b"content-security-policy", _POLICY),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-]
+_SAFE = header_lines(
+    [
+        (b"content-security-policy", _POLICY),
+        (b"x-content-type-options", b"nosniff"),
+        (b"referrer-policy", b"no-referrer"),
+    ]
+)
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -47,11 +49,11 @@ _START = b"""window.addEventListener("load", function () {
 def page(service: str) -> Answer:
     """`service` is a checked name, so it needs no escaping."""
     body = _PAGE.format(service=service).encode()
-    return Answer(200, [(b"content-type", b"text/html; charset=utf-8"), *_SAFE], body)
+    return Answer(200, b"content-type: text/html; charset=utf-8\r\n" + _SAFE, body)
 
 
 def asset(name: str) -> Answer:
     """One of ASSETS."""
     body = _START if name == "start.js" else (_STATIC / name).read_bytes()
-    headers = [(b"content-type", _TYPES[Path(name).suffix]), (b"cache-control", b"private, max-age=3600"), *_SAFE]
-    return Answer(200, headers, body)
+    kind = [(b"content-type", _TYPES[Path(name).suffix]), (b"cache-control", b"private, max-age=3600")]
+    return Answer(200, header_lines(kind) + _SAFE, body)

@@ -16,11 +16,6 @@ class Histogram:
         self.counts = [0] * (len(BUCKETS_S) + 1)
         self.count, self.sum_s = 0, 0.0
 
-    def add(self, seconds: float) -> None:
-        self.counts[bisect_left(BUCKETS_S, seconds)] += 1
-        self.count += 1
-        self.sum_s += seconds
-
 
 class Metrics:
     """`labels` stand on every line: service, revision, model, model_version."""
@@ -30,7 +25,7 @@ class Metrics:
         self.answers: dict[int, int] = {}
         self.shed: dict[str, int] = {}
         self._stages = {stage: Histogram() for stage in STAGES}
-        self._adders = tuple(self._stages[stage].add for stage in STAGES)
+        self._scored = tuple(self._stages[stage] for stage in STAGES)
 
     def answered(self, status: int) -> None:
         self.answers[status] = self.answers.get(status, 0) + 1
@@ -40,12 +35,15 @@ class Metrics:
 
     def scored(self, work: Work, queued_at: float, arrived_at: float) -> None:
         """Times of one request that ran to its end."""
-        queue, decode, run, encode, total = self._adders
-        queue(work.started_at - queued_at)
-        decode(work.decoded_at - work.started_at)
-        run(work.ran_at - work.decoded_at)
-        encode(work.encoded_at - work.ran_at)
-        total(work.encoded_at - arrived_at)
+        started_at, decoded_at, ran_at, encoded_at = work.started_at, work.decoded_at, work.ran_at, work.encoded_at
+        times = (
+            started_at - queued_at, decoded_at - started_at, ran_at - decoded_at, encoded_at - ran_at,
+            encoded_at - arrived_at,
+        )  # fmt: skip
+        for histogram, seconds in zip(self._scored, times):  # noqa: B905 - as many as there are stages
+            histogram.counts[bisect_left(BUCKETS_S, seconds)] += 1
+            histogram.count += 1
+            histogram.sum_s += seconds
 
     def render(self, gauges: Mapping[str, float]) -> str:
         """`gauges` are the values of this moment, by name without the prefix."""

@@ -10,7 +10,7 @@ gone, for TCP cannot tell that from a closed connection.
 import asyncio
 import http
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 from urllib.parse import unquote
@@ -56,14 +56,22 @@ def _path_of(url: bytes) -> "tuple[str, bytes]":
 
 
 class Answer:
-    """Status, headers and body, or a stream of chunks. The body's length is added here."""
+    """Status, header lines (`header_lines`) and body, or a stream of chunks. The protocol adds date, the body's length
+    and `connection: close`, which `closing` asks for."""
 
-    __slots__ = ("body", "headers", "status", "stream")
+    __slots__ = ("body", "closing", "headers", "status", "stream")
 
     def __init__(
-        self, status: int, headers: "list[tuple[bytes, bytes]]", body: bytes, stream: "Stream | None" = None
+        self, status: int, headers: bytes, body: bytes, stream: "Stream | None" = None, closing: bool = False
     ) -> None:
-        self.status, self.headers, self.body, self.stream = status, headers, body, stream
+        self.status, self.headers, self.body, self.stream, self.closing = status, headers, body, stream, closing
+
+
+def header_lines(headers: "Iterable[tuple[bytes, bytes]]") -> bytes:
+    return b"".join([b"%b: %b\r\n" % pair for pair in headers])
+
+
+JSON_TYPE = b"content-type: application/json\r\n"
 
 
 class Request:
@@ -289,38 +297,25 @@ class Connection(asyncio.Protocol):
         """Write the answer, and go on to the next request."""
         if self._current is not request:
             return  # the caller has left
-        head = self._head_of(request, answer)
+        status, body = answer.status, answer.body
+        if answer.closing or not request.whole:
+            request.keep_alive = False
+        end = b"\r\n" if request.keep_alive else b"connection: close\r\n\r\n"
         if answer.stream is not None:
-            sending = self.loop.create_task(self._send(request, b"".join((*head, b"\r\n")), answer.stream))
+            chunked = b"transfer-encoding: chunked\r\n" if request.version == "1.1" else b""
+            head = b"".join((_STATUS_LINES[status], self._date(), answer.headers, chunked, end))
+            sending = self.loop.create_task(self._send(request, head, answer.stream))
             sending.add_done_callback(lambda _: self._answered(request))
             return
-        body = answer.body
-        if answer.status not in _BODILESS:
-            head.append(b"content-length: %d\r\n" % len(body))
-        head.append(b"\r\n")
-        if request.method != "HEAD":
-            head.append(body)
+        length = b"content-length: %d\r\n" % len(body) if status not in _BODILESS else b""
+        if request.method == "HEAD":
+            body = b""
+        parts = (_STATUS_LINES[status], self._date(), answer.headers, length, end, body)
         if len(body) > _JOINED_BYTES:
-            self._transport.writelines(head)
+            self._transport.writelines(parts)
         else:
-            self._transport.write(b"".join(head))
+            self._transport.write(b"".join(parts))
         self._answered(request)
-
-    def _head_of(self, request: Request, answer: Answer) -> "list[bytes]":
-        parts = [_STATUS_LINES[answer.status], self._date()]
-        closing = False
-        for name, value in answer.headers:
-            parts += (name, b": ", value, b"\r\n")
-            if name == b"connection":
-                closing = True
-        if answer.stream is not None and request.version == "1.1":
-            parts.append(b"transfer-encoding: chunked\r\n")
-        if not (request.keep_alive and request.whole) and not closing:
-            parts.append(b"connection: close\r\n")
-            closing = True
-        if closing:
-            request.keep_alive = False
-        return parts
 
     def _answered(self, request: Request) -> None:
         self._current = None
@@ -433,4 +428,4 @@ class Connection(asyncio.Protocol):
 
 
 def _refused(refusal: Refusal) -> Answer:
-    return Answer(refusal.status, [(b"content-type", b"application/json")], refusal.body())
+    return Answer(refusal.status, JSON_TYPE, refusal.body())

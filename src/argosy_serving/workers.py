@@ -15,6 +15,8 @@ from argosy_serving.scoring import Scorer
 
 Finished = Callable[[Entry], None]
 
+_SHORT_S = 0.00025
+
 
 class Slots:
     """`count` threads that take entries from one queue. The first also runs `prepare`, so init() and run() share it."""
@@ -68,6 +70,7 @@ class Slots:
     def _serve(self) -> None:
         scorer, get, done = self._scorer, self._inbox.get, self._done
         assert scorer is not None
+        held_since = 0.0
         while (entry := get()) is not None:
             if entry.gone() or not entry.claim(False):
                 continue  # the sweep answers or has answered it
@@ -77,6 +80,14 @@ class Slots:
                 feed(entry, scorer, self._loop, self._began)
             self._end_request()
             done.append(entry)
+            now = monotonic()
+            held_since = held_since or now
+            # Each wake-up of the loop costs two changes of threads, as much as a small model. With more short work at
+            # hand a few answers go out together.
+            short = now - entry.work.started_at < _SHORT_S and now - held_since < _SHORT_S
+            if short and not self._inbox.empty():
+                continue
+            held_since = 0.0
             # Cleared by `_drain` before it looks: an entry appended after that finds the flag down.
             if not self._armed:
                 self._armed = True
@@ -85,6 +96,11 @@ class Slots:
                 except RuntimeError:
                     return  # the loop has ended
             del entry
+
+    def collect(self) -> None:
+        """For what was held back behind work that turned out to be long."""
+        if self._done:
+            self._drain()
 
     def _drain(self) -> None:
         self._armed = False
@@ -111,6 +127,9 @@ class LoopTasks:
     def give_up(self, entry: Entry) -> None:
         if task := self._tasks.get(entry):
             task.cancel()
+
+    def collect(self) -> None:
+        """Tasks report at once."""
 
     def _start(self) -> None:
         while self._waiting and len(self._tasks) < self._count:

@@ -27,6 +27,9 @@ class Hands:
     def give_up(self, entry: Entry) -> None:
         self.given_up.append(entry)
 
+    def collect(self) -> None:
+        """Nothing is held back."""
+
     def start(self, index: int) -> bool:
         entry = self.entries[index]
         if entry.claim(False):

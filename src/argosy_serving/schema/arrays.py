@@ -35,13 +35,13 @@ def compile_array(dtype: str, shape: Shape, nullable: bool) -> ArrayDecode:
     import numpy as np
 
     leaf = _leaf_check(np, dtype, nullable)
-    fixed = any(size is not None for size in shape)
     if dtype == "object" or dtype.startswith(("datetime64", "timedelta64")):
         return _walked(np, dtype, shape, leaf)
     if dtype == "str":
         return _text(np, shape, leaf)
     convert = numeric(np, np.dtype(dtype), nullable)
     rank = len(shape)
+    fits = _fitting(shape)
 
     def decode(value: Any, at: str, careful: bool) -> Any:
         try:
@@ -50,12 +50,7 @@ def compile_array(dtype: str, shape: Shape, nullable: bool) -> ArrayDecode:
             array = None
         if array is not None and array.size == 0:
             array = _empty(np, value, array, shape)
-        if (
-            array is None
-            or array.ndim != rank
-            or (fixed and not _fits(array.shape, shape))
-            or (careful or array.dtype.kind not in "iuf")
-        ):
+        if array is None or array.ndim != rank or not fits(array.shape) or (careful or array.dtype.kind not in "iuf"):
             _walk(value, at, shape, 0, leaf, {})
         converted = convert(array, value)
         if converted is None:
@@ -66,10 +61,13 @@ def compile_array(dtype: str, shape: Shape, nullable: bool) -> ArrayDecode:
     return decode
 
 
-def _fits(actual: Sequence[int], shape: Shape) -> bool:
-    return len(actual) == len(shape) and all(
-        wanted is None or wanted == size for wanted, size in zip(shape, actual, strict=True)
-    )
+def _fitting(shape: Shape) -> Callable[[tuple[int, ...]], bool]:
+    """A function that tells whether an array of the same rank has the sizes that `shape` fixes."""
+    if all(size is not None for size in shape[1:]) and shape and shape[0] is None:
+        rest = tuple(shape[1:])
+        return lambda actual: actual[1:] == rest
+    fixed = [(axis, size) for axis, size in enumerate(shape) if size is not None]
+    return lambda actual: all(actual[axis] == size for axis, size in fixed)
 
 
 def _empty(np: Any, value: Any, array: Any, shape: Shape) -> Any:

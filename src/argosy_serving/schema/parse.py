@@ -32,6 +32,25 @@ ANYTHING: dict[str, Any] = {}
 Decoder = Callable[[Any, str, bool], Any]
 
 
+def _says_words(body: bytes) -> bool:
+    """Whether `true`, `false` or `null` may occur in a JSON text.
+
+    Looking for one byte is a hundred times faster than for a word, and bodies of numbers have hardly any such letter.
+    """
+    return _says(body, b"u", (b"true", b"null")) or _says(body, b"f", (b"false",))
+
+
+def _says(body: bytes, letter: bytes, words: tuple[bytes, ...]) -> bool:
+    at = body.find(letter)
+    for _ in range(8):  # those of the inputs' names, more often than not
+        if at < 0:
+            return False
+        if any(body.startswith(word, max(0, at - word.index(letter))) for word in words):
+            return True
+        at = body.find(letter, at + 1)
+    return any(word in body for word in words)
+
+
 @dataclass(frozen=True)
 class Field:
     """One input or output. `swagger` is its JSON Schema without the example; `make` compiles its decoder.
@@ -100,7 +119,7 @@ class Schema:
             document = orjson.loads(body)
         except orjson.JSONDecodeError as problem:
             raise InvalidInput("", "valid JSON", f"something else: {problem}") from None
-        return self.decode(document, b"true" in body or b"false" in body or b"null" in body)
+        return self.decode(document, _says_words(body))
 
     def decode(self, document: Any, careful: bool = True) -> dict[str, Any]:
         """The arguments of `run`. `careful` may be False when no true, false or null occurs in `document`."""
