@@ -27,6 +27,7 @@ _STALL_S = 60.0  # without a byte of the answer taken
 _LINGER_S = 2.0
 _LINGER_BYTES = 4_000_000
 _BODILESS = (204, 304)
+_FRAMING = (b"content-length", b"transfer-encoding")
 _JOINED_BYTES = 65_536  # larger bodies are not copied behind their head
 _KNOWN_URLS = 256  # more would only be somebody playing
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -177,6 +178,8 @@ class Connection(asyncio.Protocol):
         self._waiting: deque[Request] = deque()  # its head is whole; pipelined behind:
         self._current: Request | None = None  # it is being answered
         self._stream: Stream | None = None  # by this
+        self._upgrading: Request | None = None  # it asks for another protocol
+        self._body_of: Request | None = None  # whose body comes next
         self._url = b""
         self._head_bytes, self._begun = 0, False
         self._advancing = self._paused = self._served = False
@@ -215,12 +218,7 @@ class Connection(asyncio.Protocol):
             return
         self._begun = False
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # Nothing else is spoken here, so what asks for another protocol goes on as HTTP.
-            if rest := data[upgrade.args[0] :]:
-                self.data_received(rest)
-                return
+            self._parse(data)
         except httptools.HttpParserError:
             self._break(NotHttp())
         if self._incoming is not None:
@@ -253,6 +251,9 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         request, parser = self._incoming, self._parser
+        if self._body_of is not None:
+            self._incoming, self._reading, self._body_of = None, self._body_of, None
+            return
         assert request is not None, "a head ends after it began"
         request.method = parser.get_method().decode("ascii")
         request.version = parser.get_http_version()
@@ -260,6 +261,8 @@ class Connection(asyncio.Protocol):
         request.path, request.query = _paths.get(self._url) or _path_of(self._url)
         request.arrived_at = monotonic()
         self._incoming, self._reading = None, request
+        if parser.should_upgrade():
+            self._upgrading = request
         self._waiting.append(request)
 
     def on_body(self, data: bytes) -> None:
@@ -268,6 +271,30 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         request, self._reading = self._reading, None
+        if request is not None and request is not self._upgrading:
+            request.complete()
+
+    def _parse(self, data: bytes) -> None:
+        """Raises HttpParserError."""
+        rest: bytes | memoryview = data
+        while len(rest) and not self._deaf:
+            try:
+                self._parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = memoryview(rest)[upgrade.args[0] :]
+                self._go_on_as_http()
+
+    def _go_on_as_http(self) -> None:
+        """Nothing else is spoken here. The parser ends a request that asks for another protocol with its head, though
+        Java's client sends a body too and expects an answer: a new one is told how that body is framed."""
+        request, self._upgrading = self._upgrading, None
+        if request is None or request.method == "CONNECT":
+            self._deaf = True
+        elif framing := [item for item in request.headers.items() if item[0] in _FRAMING]:
+            self._parser, self._body_of = httptools.HttpRequestParser(self), request
+            self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % header_lines(framing))
+            return
         if request is not None:
             request.complete()
 

@@ -164,3 +164,122 @@ def test_what_is_no_http(running: Any, raw: bytes) -> None:
 
 def test_deep_nesting_is_a_400(running: Any) -> None:
     assert running.score(b'{"x":' + b"[" * 50_000 + b"]" * 50_000 + b"}").status == 400
+
+
+def test_requests_before_garbage_are_answered(running: Any) -> None:
+    with connected(running) as client:
+        client.sendall(post(BODY) + post(BODY) + b"\x00\x01 what is this\r\n\r\n" + post(BODY))
+        assert [read_one(client)[0] for _ in range(3)] == [200, 200, 400]
+        assert client.recv(1) == b"", "nothing behind it is understood"
+
+
+def test_chunks_that_are_none_after_a_good_head(running: Any) -> None:
+    with connected(running) as client:
+        client.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\n" + AUTH + b"Transfer-Encoding: chunked\r\n\r\n5\r\n")
+        time.sleep(0.1)
+        client.sendall(b"12345zz")
+        status, headers, body = read_one(client)
+        assert (status, json.loads(body)["error"]["code"]) == (400, "bad_request")
+        assert headers["connection"] == "close"
+    assert running.admin("GET", "/status").json["in_flight"] == 0
+
+
+def test_a_trailer_is_no_header(running: Any) -> None:
+    """A key that comes after the body comes too late."""
+    with connected(running) as client:
+        client.sendall(
+            b"POST /score HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: Authorization\r\n\r\n"
+            b"d\r\n" + BODY + b"\r\n0\r\n" + AUTH + b"\r\n"
+        )
+        assert read_one(client)[0] == 401
+
+
+def test_who_asks_for_another_protocol_gets_http(running: Any) -> None:
+    """Java's client asks for HTTP/2 with its first request, and goes on with what it gets."""
+    upgrade = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABk")
+    with connected(running) as client:
+        client.sendall(post(BODY, *upgrade) + post(BODY))
+        assert [read_one(client)[::2] for _ in range(2)] == [(200, b"3")] * 2
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"\r\n".join(upgrade) + b"\r\n\r\n" + post(BODY))
+        assert [read_one(client)[0] for _ in range(2)] == [200, 200]
+    with connected(running) as client:
+        client.sendall(b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n")
+        assert read_one(client)[0] == 400
+    with connected(running) as client:
+        many = 1500
+        client.sendall((b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"\r\n".join(upgrade[:2]) + b"\r\n\r\n") * many)
+        assert [read_one(client)[0] for _ in range(many)] == [200] * many
+
+
+def test_head_and_bodies_nobody_asked_for(running: Any) -> None:
+    with connected(running) as client:
+        client.sendall(b"HEAD /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += client.recv(65536)
+        assert b"content-length: 18\r\n" in head
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody" + post(BODY))
+        assert [read_one(client)[0] for _ in range(2)] == [200, 200]
+        client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 400\r\n\r\nbody")
+        status, headers, _ = read_one(client)
+        assert (status, headers["connection"]) == (200, "close"), "answered without waiting for the rest"
+
+
+def test_a_long_head_in_pieces(running: Any) -> None:
+    with connected(running) as client:
+        client.sendall(b"GET /livez HTTP/1.1\r\n")
+        for number in range(200):
+            try:
+                client.sendall(b"X-%d: " % number + b"a" * 1000 + b"\r\n")
+            except (BrokenPipeError, ConnectionResetError):
+                break
+            time.sleep(0.001)
+        status, _, body = read_one(client)
+        assert (status, json.loads(body)["error"]["code"]) == (431, "head_too_large")
+
+
+def test_a_head_of_one_byte_at_a_time(running: Any) -> None:
+    with connected(running) as client:
+        for byte in post(BODY):
+            client.sendall(bytes([byte]))
+        assert read_one(client)[::2] == (200, b"3")
+
+
+def test_a_caller_who_closes_his_half_is_gone(running: Any) -> None:
+    with connected(running) as client:
+        client.sendall(post(BODY)[:-2])
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(1) == b""
+    assert running.admin("GET", "/status").json["in_flight"] == 0
+    assert running.score({"x": [1]}).status == 200
+
+
+def test_callers_who_do_not_read(replica: Any) -> None:
+    """What they asked for waits in the kernel and a little in the replica; nothing more of theirs is run."""
+    replica.write_image("ran = []\ndef run(x):\n    ran.append(x)\n    return [len(ran), 'x' * x]", PLAIN)
+    replica.start()
+    big = json.dumps({"x": 1_000_000}).encode()
+    with connected(replica) as client:
+        client.sendall(post(big) * 40)
+        time.sleep(0.5)
+        ran = replica.score({"x": 1}).json[0]
+        assert ran < 10, "the caller must read before more is run for him"
+        numbers = [json.loads(read_one(client)[2])[0] for _ in range(40)]
+        assert numbers == sorted(numbers), "every request was answered in the end, in order"
+
+
+def test_idle_connections_cost_nothing(running: Any) -> None:
+    """As many as the descriptors of a test allow; half of them with half a head."""
+    clients = []
+    try:
+        for number in range(900):
+            clients.append(socket.socket(socket.AF_UNIX))
+            clients[-1].connect(str(running.sock))
+            if number % 2:
+                clients[-1].sendall(b"POST /score HTTP/1.1\r\nHos")
+        assert running.score({"x": [1, 2]}).json == 2
+        assert running.get("/livez").status == 200
+    finally:
+        for client in clients:
+            client.close()
+    assert running.score({"x": [1]}).status == 200
