@@ -84,6 +84,7 @@ class Admin:
             "reason": self._state.reason,
             "in_flight": self._admission.in_flight,
             "queued": self._admission.queued,
+            "capacity": self._admission.capacity,
             "stuck": self._admission.stuck,
             "pid": os.getpid(),
             "started_at": self._state.started_at,

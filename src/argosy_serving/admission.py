@@ -1,8 +1,8 @@
 """Who may start, who waits, who is refused: the queue in front of the slots, kept on the event loop.
 
 A tap (archive, shadow) attaches in `Admission.finished`, which sees every started request with its body, answer and
-times after the caller was answered; it must hand a copy aside and return. Batching attaches in `workers.Slots._serve`,
-where a worker may take more than one waiting entry from the same queue; each keeps its own claim.
+times after the caller was answered; it must hand a copy aside and return. With batching a worker takes more than one
+waiting entry from the same queue; each keeps its own claim and its own end.
 """
 
 import asyncio
@@ -64,8 +64,11 @@ class Workers(Protocol):
 class Admission:
     """All of it runs on the loop; only claims are shared with workers."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, slots: int, settings: Callable[[], LiveSettings]) -> None:
-        self._loop, self.slots, self._settings = loop, slots, settings
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, slots: int, settings: Callable[[], LiveSettings], batch: int = 1
+    ) -> None:
+        self._loop, self.slots, self._batch, self._settings = loop, slots, batch, settings
+        self.capacity = slots * batch  # requests that may be at work at once
         self.workers: Workers | None = None
         self.occupied = 0  # admitted and not yet finished, waiting and running
         self.mean_run_s = 0.0
@@ -81,22 +84,29 @@ class Admission:
         """Slots whose request was given up after the request timeout and that still have not returned."""
         limit_s = self._settings().request_timeout_ms / 1000
         now = monotonic()
-        return sum(1 for e in self._running if e.answered and now >= e.arrived_at + limit_s)
+        # The requests of one batch share the moment they started.
+        return len({e.work.started_at for e in self._running if e.answered and now >= e.arrived_at + limit_s})
 
     @property
     def in_flight(self) -> int:
-        return min(self.occupied, self.slots)
+        return min(self.occupied, self.capacity)
 
     @property
     def queued(self) -> int:
-        return max(0, self.occupied - self.slots)
+        return max(0, self.occupied - self.capacity)
+
+    @property
+    def queue_limit(self) -> int:
+        """With batches at least one for every slot, so that the next can gather while one runs."""
+        limit = self._settings().max_queued_requests
+        return limit if self._batch == 1 else max(limit, self.capacity)
 
     @property
     def stalled(self) -> bool:
         """Every slot hangs, or the queue is full and nothing has finished for ten usual times (at least 2 s)."""
         if self._running and self.stuck >= self.slots:
             return True
-        full = self.occupied >= self.slots + self._settings().max_queued_requests and self.occupied > self.slots
+        full = self.occupied >= self.capacity + self.queue_limit and self.occupied > self.capacity
         return full and monotonic() - self.last_finished_at > max(2.0, 10 * self.mean_run_s)
 
     def hopeless(self) -> bool:
@@ -110,14 +120,14 @@ class Admission:
         return now - self._all_stuck_since > patience_s
 
     def predicted_wait_s(self) -> float:
-        ahead = self.occupied - self.slots + 1
-        return max(0, ahead) * self.mean_run_s / self.slots
+        ahead = self.occupied - self.capacity + 1
+        return max(0, ahead) * self.mean_run_s / self.capacity
 
     def check_door(self, left_s: float) -> None:
         """Raise Shed when a request with `left_s` until its deadline could only be refused later."""
-        if self.occupied >= self.slots + self._settings().max_queued_requests:
+        if self.occupied >= self.capacity + self.queue_limit:
             raise self._shed("queue_full", f"All {self.slots} slots are busy and the queue is full.")
-        if self.occupied >= self.slots and self.predicted_wait_s() > left_s:
+        if self.occupied >= self.capacity and self.predicted_wait_s() > left_s:
             raise self._shed("deadline", "The request would wait past its deadline.")
         if left_s <= 0:
             raise self._shed("deadline", "The request's deadline has passed.")
@@ -202,4 +212,4 @@ class Admission:
         return None
 
     def _shed(self, reason: str, message: str) -> Shed:
-        return Shed(reason, message, self.occupied * self.mean_run_s / self.slots)
+        return Shed(reason, message, self.occupied * self.mean_run_s / self.capacity)

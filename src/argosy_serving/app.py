@@ -326,6 +326,8 @@ class App:
 
     def _measure(self, entry: Entry) -> None:
         work = entry.work
+        if work.batch_requests:
+            self.metrics.batched(work.batch_requests)
         if work.problem is None and work.ran_at:
             self.metrics.scored(work, entry.queued_at, entry.arrived_at)
 
@@ -348,8 +350,8 @@ class App:
         gauges = {
             "queue_depth": admission.queued,
             "in_flight": admission.in_flight,
-            "concurrency_limit": admission.slots,
-            "queue_limit": self._settings().max_queued_requests,
+            "concurrency_limit": admission.capacity,
+            "queue_limit": admission.queue_limit,
             "stuck": admission.stuck,
             "ready": int(self._state.phase == "ready" and not admission.stalled),
             "collected_rows_total": TAP.rows_taken,

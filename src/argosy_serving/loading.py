@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from argosy_serving.batching import Batcher
 from argosy_serving.request_context import REQUEST_ID
 from argosy_serving.samples import answer_samples
 from argosy_serving.schema import InvalidSchemaFile, Schema, parse_schema
@@ -25,6 +26,7 @@ class Loaded:
     schema: "Schema | None"
     is_async: bool
     raw_http: bool
+    batcher: "Batcher | None" = None
 
 
 def load(image: Image, on_loop: OnLoop) -> Loaded:
@@ -38,6 +40,7 @@ def load(image: Image, on_loop: OnLoop) -> Loaded:
         _prepare(schema)
     _init(script, image, on_loop)
     scorer = Scorer(script, schema, image.raw_strings)
+    batcher = _batcher(script, scorer, image)
     if not image.samples:
         logger.warning("There are no samples: the replica is ready after init(), untested.")
 
@@ -53,7 +56,20 @@ def load(image: Image, on_loop: OnLoop) -> Loaded:
 
     answer_samples(score, image.samples, schema is not None, image.code)
     REQUEST_ID.set("")
-    return Loaded(scorer, schema, script.is_async, script.raw_http)
+    return Loaded(scorer, schema, script.is_async, script.raw_http, batcher)
+
+
+def _batcher(script: Script, scorer: Scorer, image: Image) -> "Batcher | None":
+    if image.max_batch_size <= 1:
+        return None
+    if script.is_async or script.raw_http or script.wants_request or script.wants_request_headers:
+        why = "run() is async" if script.is_async else "run() is told about one request"
+    else:
+        why = "there is no schema" if script.schema is None else script.schema.unbatchable()
+    if why or script.schema is None:
+        reason = f"max_batch_size is {image.max_batch_size}, but {why}: batches cannot be made."
+        raise LoadFailed("script_error", reason)
+    return Batcher(scorer, script.schema, image.max_batch_size, image.max_batch_delay_ms / 1000)
 
 
 def _init(script: Script, image: Image, on_loop: OnLoop) -> None:

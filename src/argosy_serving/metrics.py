@@ -1,20 +1,22 @@
 """Counters and histograms of a replica, in Prometheus' text format (version 0.0.4). Touched on the loop only."""
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from argosy_serving.scoring import Work
 
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 STAGES = ("queue", "decode", "run", "encode", "total")
 
 
 class Histogram:
-    __slots__ = ("count", "counts", "sum_s")
+    __slots__ = ("bounds", "count", "counts", "sum")
 
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BUCKETS_S) + 1)
-        self.count, self.sum_s = 0, 0.0
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.count, self.sum = 0, 0.0
 
 
 class Metrics:
@@ -22,9 +24,10 @@ class Metrics:
 
     def __init__(self, labels: Mapping[str, str]) -> None:
         self._labels = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+        self._batch = Histogram(BATCH_SIZES)
         self.answers: dict[int, int] = {}
         self.shed: dict[str, int] = {}
-        self._stages = {stage: Histogram() for stage in STAGES}
+        self._stages = {stage: Histogram(BUCKETS_S) for stage in STAGES}
         self._scored = tuple(self._stages[stage] for stage in STAGES)
 
     def answered(self, status: int) -> None:
@@ -43,7 +46,13 @@ class Metrics:
         for histogram, seconds in zip(self._scored, times):  # noqa: B905 - as many as there are stages
             histogram.counts[bisect_left(BUCKETS_S, seconds)] += 1
             histogram.count += 1
-            histogram.sum_s += seconds
+            histogram.sum += seconds
+
+    def batched(self, requests: int) -> None:
+        """One call of `run` answered so many."""
+        self._batch.counts[bisect_left(BATCH_SIZES, requests)] += 1
+        self._batch.count += 1
+        self._batch.sum += requests
 
     def render(self, gauges: Mapping[str, float]) -> str:
         """`gauges` are the values of this moment, by name without the prefix."""
@@ -56,16 +65,26 @@ class Metrics:
         lines += ["# HELP argosy_request_seconds Seconds of a scored request by stage.",
                   "# TYPE argosy_request_seconds histogram"]  # fmt: skip
         for stage, histogram in self._stages.items():
-            total = 0
-            for bound, count in zip((*map(repr, BUCKETS_S), "+Inf"), histogram.counts, strict=True):
-                total += count
-                lines.append(self._line("argosy_request_seconds_bucket", f'stage="{stage}",le="{bound}"', total))
-            lines.append(self._line("argosy_request_seconds_sum", f'stage="{stage}"', histogram.sum_s))
-            lines.append(self._line("argosy_request_seconds_count", f'stage="{stage}"', histogram.count))
+            lines += self._histogram("argosy_request_seconds", histogram, f'stage="{stage}"')
+        if self._batch.count:
+            lines += ["# HELP argosy_batch_requests Requests answered by one call of run.",
+                      "# TYPE argosy_batch_requests histogram"]  # fmt: skip
+            lines += self._histogram("argosy_batch_requests", self._batch, "")
         for name, value in gauges.items():
             kind = "counter" if name.endswith("_total") else "gauge"
             lines += [f"# TYPE argosy_{name} {kind}", self._line(f"argosy_{name}", "", value)]
         return "\n".join(lines) + "\n"
+
+    def _histogram(self, name: str, histogram: Histogram, extra: str) -> "list[str]":
+        lines, total = [], 0
+        for bound, count in zip((*map(repr, histogram.bounds), "+Inf"), histogram.counts, strict=True):
+            total += count
+            lines.append(self._line(f"{name}_bucket", ",".join(filter(None, (extra, f'le="{bound}"'))), total))
+        return [
+            *lines,
+            self._line(f"{name}_sum", extra, histogram.sum),
+            self._line(f"{name}_count", extra, histogram.count),
+        ]
 
     def _line(self, name: str, extra: str, value: float) -> str:
         labels = ",".join(part for part in (self._labels, extra) if part)

@@ -5,6 +5,7 @@ why), 4 every slot hung, 5 the drain took too long or was cut short by a second 
 """
 
 import asyncio
+import dataclasses
 import datetime
 import faulthandler
 import fcntl
@@ -28,7 +29,6 @@ from argosy_serving.app import App
 from argosy_serving.azure import finder as azure_modules
 from argosy_serving.listener import Listener
 from argosy_serving.loading import Loaded, load
-from argosy_serving.scoring import Scorer
 from argosy_serving.scratch import enter, prepare_scratch
 from argosy_serving.scripts import LoadFailed
 from argosy_serving.settings import InvalidSettings, SettingsFile
@@ -55,7 +55,7 @@ class Replica:
         self._loop = asyncio.get_running_loop()
         now = datetime.datetime.now(datetime.timezone.utc)
         self._state = State(started_at=now.isoformat(timespec="milliseconds"))
-        self._admission = Admission(self._loop, spec.slots, lambda: settings.current)
+        self._admission = Admission(self._loop, spec.slots, lambda: settings.current, image.max_batch_size)
         self._app = App(spec, image, self._state, self._admission, lambda: settings.current)
         self._data = Listener(self._app.handle, spec.listen)
         admission = self._admission
@@ -117,7 +117,7 @@ class Replica:
 
     # Loading
 
-    def _prepare(self) -> "Scorer | None":
+    def _prepare(self) -> "Loaded | None":
         """In the first slot's thread. None when the replica failed."""
         started = monotonic()
         try:
@@ -133,7 +133,7 @@ class Replica:
         gc.collect()
         gc.freeze()
         self._call_loop(self._become_ready, loaded, monotonic() - started)
-        return loaded.scorer
+        return loaded
 
     def _call_loop(self, function: Any, *arguments: Any) -> None:
         try:
@@ -289,6 +289,10 @@ def run(spec_path: Path) -> int:
     azure_modules.install()
     try:
         image = load_image(spec.image)
+        if spec.max_batch_size is not None:
+            image = dataclasses.replace(image, max_batch_size=spec.max_batch_size)
+        if spec.max_batch_delay_ms is not None:
+            image = dataclasses.replace(image, max_batch_delay_ms=spec.max_batch_delay_ms)
         settings = SettingsFile(spec.settings)
         prepare_scratch(spec.scratch, image)
         enter(spec.scratch, image)

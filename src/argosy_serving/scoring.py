@@ -26,7 +26,8 @@ class Work:
     """A request's body and what became of it. Times are of the monotonic clock, in seconds; 0.0 is "not yet"."""
 
     __slots__ = (
-        "body", "caller", "cause", "content_type", "decoded_at", "encoded_at", "exchange", "extra_headers", "headers",
+        "batch_requests", "body", "caller", "cause", "content_type", "decoded_at", "encoded_at", "exchange",
+        "extra_headers", "headers",
         "items", "problem", "ran_at", "request_id", "result", "started_at", "status", "stream", "target",
     )  # fmt: skip
 
@@ -49,6 +50,7 @@ class Work:
         self.cause: BaseException | None = None  # what `run` raised; kept for samples, dropped with the request
         self.items: Any = None  # the generator that `run` returned; the worker streams it
         self.stream: Stream | None = None
+        self.batch_requests = 0  # of the batch this request was the first of
         self.target: tuple[str, str, bytes] | None = None  # method, path and query, for scripts with rawhttp
 
 
@@ -57,7 +59,7 @@ class Scorer:
 
     def __init__(self, script: Script, schema: "Schema | None", raw_strings: bool) -> None:
         self._script, self._schema, self._raw_strings = script, schema, raw_strings
-        self._run = script.run
+        self.run = script.run
         self._plain = (
             schema is not None and not script.raw_http and not (script.wants_request or script.wants_request_headers)
         )
@@ -65,9 +67,9 @@ class Scorer:
     def score(self, work: Work) -> None:
         REQUEST_ID.set(work.request_id)
         try:
-            arguments = self._arguments(work)
+            arguments = self.arguments(work)
             work.decoded_at = monotonic()
-            value = self._run(**arguments)
+            value = self.run(**arguments)
             if type(value) in _UNFINISHED:
                 if type(value) is CoroutineType:  # a plain function that returns a coroutine
                     value = asyncio.run(_finish(value))
@@ -77,7 +79,7 @@ class Scorer:
                         return
                     value = list(in_thread(value))
             work.ran_at = monotonic()
-            self._encode(work, value)
+            self.encode(work, value)
         except BaseException as problem:  # noqa: BLE001 - user code may raise anything, sys.exit included
             work.problem = self.refusal(work, problem)
         work.encoded_at = monotonic()
@@ -86,9 +88,9 @@ class Scorer:
         """The same for `async def run`. Cancelled on time-out."""
         REQUEST_ID.set(work.request_id)
         try:
-            arguments = self._arguments(work)
+            arguments = self.arguments(work)
             work.decoded_at = monotonic()
-            value = self._run(**arguments)
+            value = self.run(**arguments)
             if type(value) is not AsyncGeneratorType:
                 value = await value
             if type(value) in _UNFINISHED:
@@ -97,7 +99,7 @@ class Scorer:
                     return
                 value = [item async for item in on_loop(value)]
             work.ran_at = monotonic()
-            self._encode(work, value)
+            self.encode(work, value)
         except asyncio.CancelledError:
             raise
         except BaseException as problem:  # noqa: BLE001 - as above
@@ -126,7 +128,8 @@ class Scorer:
         pieces = [form.chunk(item) for item in items]
         work.result = b"".join(pieces) if form.kind == BYTES else encode_json(items)
 
-    def _arguments(self, work: Work) -> "dict[str, Any]":
+    def arguments(self, work: Work) -> "dict[str, Any]":
+        """What `run` is called with. Raises InvalidInput and Refusals."""
         arguments: dict[str, Any] | None = None
         if work.exchange is not None:
             arguments = _read(work, work.exchange)
@@ -158,7 +161,8 @@ class Scorer:
                 arguments["request_headers"] = headers
         return arguments
 
-    def _encode(self, work: Work, value: Any) -> None:
+    def encode(self, work: Work, value: Any) -> None:
+        """Raises NotEncodable."""
         if isinstance(value, Response):
             work.status, work.result = value.status, value.body
             work.content_type = b"application/octet-stream"

@@ -46,6 +46,8 @@ class Spec:
     log: "Path | None" = None
     log_limit_bytes: int = 10_000_000
     slots: int = 1
+    max_batch_size: "int | None" = None  # None: as the image says
+    max_batch_delay_ms: "float | None" = None
     init_timeout_s: float = 600.0
     drain_grace_s: float = 0.0
     behind_gateway: bool = False
@@ -72,6 +74,8 @@ class Image:
     schema: "Mapping[str, Any] | None"
     samples: "tuple[Mapping[str, Any], ...]"
     raw_strings: bool
+    max_batch_size: int = 1  # rows in one call of `run`
+    max_batch_delay_ms: float = 0.0
 
     @property
     def code(self) -> Path:
@@ -103,6 +107,8 @@ def load_spec(path: Path) -> Spec:
         admin=None if data.get("admin") is None else _address(path, "admin", data["admin"]),
         log_limit_bytes=int(read.number("log_limit_bytes", 10_000, 10_000_000)),
         slots=int(read.number("slots", 1, 1)),
+        max_batch_size=None if data.get("max_batch_size") is None else int(read.number("max_batch_size", 1)),
+        max_batch_delay_ms=None if data.get("max_batch_delay_ms") is None else read.number("max_batch_delay_ms", 0),
         init_timeout_s=read.number("init_timeout_s", 0, 600.0),
         drain_grace_s=read.number("drain_grace_s", 0, 0.0),
         behind_gateway=bool(data.get("behind_gateway", False)),
@@ -130,6 +136,8 @@ def load_image(folder: Path) -> Image:
             schema=data.get("schema"),
             samples=tuple(data.get("samples") or ()),
             raw_strings=serving.get("string_answers", "json") == "raw",
+            max_batch_size=int(serving.get("max_batch_size", 1)),
+            max_batch_delay_ms=float(serving.get("max_batch_delay_ms", 0)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise InvalidSpec(f"{path}: models, samples or serving have the wrong shape ({problem!r}).") from None

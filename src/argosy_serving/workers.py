@@ -9,11 +9,14 @@ from time import monotonic
 from typing import Any
 
 from argosy_serving.admission import Entry
+from argosy_serving.batching import Batcher, Part
 from argosy_serving.feeding import Began, feed, feed_async
+from argosy_serving.loading import Loaded
 from argosy_serving.request_context import REQUEST_ID
 from argosy_serving.scoring import Scorer
 
 Finished = Callable[[Entry], None]
+_Opened = tuple[Entry, "Part | None"]
 
 _SHORT_S = 0.00025
 
@@ -35,15 +38,17 @@ class Slots:
         self._done: deque[Entry] = deque()
         self._armed = False
         self._scorer: Scorer | None = None
+        self._batcher: Batcher | None = None
         self._threads = [threading.Thread(target=self._serve, name=f"slot-{n}", daemon=True) for n in range(1, count)]
 
-    def start(self, prepare: "Callable[[], Scorer | None]") -> None:
+    def start(self, prepare: "Callable[[], Loaded | None]") -> None:
         """Run `prepare` in the first slot's thread, then serve. None from it ends the thread: nothing to serve."""
 
         def first() -> None:
-            self._scorer = prepare()
-            if self._scorer is None:
+            loaded = prepare()
+            if loaded is None:
                 return
+            self._scorer, self._batcher = loaded.scorer, loaded.batcher
             for thread in self._threads[1:]:
                 thread.start()
             self._serve()
@@ -70,6 +75,8 @@ class Slots:
     def _serve(self) -> None:
         scorer, get, done = self._scorer, self._inbox.get, self._done
         assert scorer is not None
+        if self._batcher is not None and not self._serve_batches(self._batcher):
+            return
         held_since = 0.0
         while (entry := get()) is not None:
             if entry.gone() or not entry.claim(False):
@@ -88,14 +95,72 @@ class Slots:
             if short and not self._inbox.empty():
                 continue
             held_since = 0.0
-            # Cleared by `_drain` before it looks: an entry appended after that finds the flag down.
-            if not self._armed:
-                self._armed = True
-                try:
-                    self._loop.call_soon_threadsafe(self._drain)
-                except RuntimeError:
-                    return  # the loop has ended
+            if not self._report():
+                return
             del entry
+
+    def _serve_batches(self, batcher: Batcher) -> bool:
+        """Until there is no more to do (False), or the script has shown that it cannot answer batches (True)."""
+        left: _Opened | None = None
+        while left is not None or not batcher.hopeless:
+            if left is not None and left[0].answered:  # its time ran out, with the batch before
+                self._done.append(left[0])
+                left = None
+                self._report()
+                continue
+            batch, left, more = self._gather(batcher, left)
+            if len(batch) == 1 and batch[0][1] is None:
+                batch[0][0].work.started_at = monotonic()
+                batcher.score_alone(batch[0][0].work)
+            else:
+                batcher.score([part for _, part in batch if part is not None])
+            self._end_request()
+            self._done.extend(entry for entry, _ in batch)
+            if batch and not self._report():
+                return False
+            if not more and left is None:
+                return False
+        return True
+
+    def _gather(self, batcher: Batcher, left: "_Opened | None") -> "tuple[list[_Opened], _Opened | None, bool]":
+        """The next batch, what did not fit into it, and False when the replica ends.
+
+        A request that comes alone is not opened: it goes the short way.
+        """
+        batch: list[_Opened] = []
+        rows, until = 0, 0.0
+        if left is not None:
+            batch, rows = [left], left[1].rows if left[1] else 0
+        while rows < batcher.max_rows:
+            try:
+                entry = self._inbox.get(timeout=max(0.0, until - monotonic())) if batch else self._inbox.get()
+            except queue.Empty:
+                break
+            if entry is None:
+                return batch, None, False
+            if entry.gone() or not entry.claim(False):
+                continue
+            entry.work.started_at = now = monotonic()
+            until = until or now + batcher.delay_s
+            if not batch and self._inbox.empty() and not batcher.delay_s:
+                return [(entry, None)], None, True
+            part = batcher.open(entry.work)
+            if batch and rows + part.rows > batcher.max_rows:
+                return batch, (entry, part), True
+            batch.append((entry, part))
+            rows += part.rows
+        return batch, None, True
+
+    def _report(self) -> bool:
+        """Wake the loop for what is done; False when it has ended."""
+        # Cleared by `_drain` before it looks: an entry appended after that finds the flag down.
+        if not self._armed:
+            self._armed = True
+            try:
+                self._loop.call_soon_threadsafe(self._drain)
+            except RuntimeError:
+                return False
+        return True
 
     def collect(self) -> None:
         """For what was held back behind work that turned out to be long."""

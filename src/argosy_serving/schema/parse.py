@@ -113,13 +113,25 @@ class Schema:
 
     def decode_body(self, body: bytes) -> dict[str, Any]:
         """The arguments of `run` from a JSON body. Raises InvalidInput, and nothing else, for a bad one."""
+        return self.decode(*self.read(body))
+
+    def read(self, body: bytes) -> tuple[Any, bool]:
+        """The JSON document of a body, and whether `decode` must be careful with it. Raises InvalidInput."""
         if not body:
             raise InvalidInput("", self.expected(), "an empty body")
         try:
-            document = orjson.loads(body)
+            return orjson.loads(body), _says_words(body)
         except orjson.JSONDecodeError as problem:
             raise InvalidInput("", "valid JSON", f"something else: {problem}") from None
-        return self.decode(document, _says_words(body))
+
+    def unbatchable(self) -> str:
+        """Why the first axis of the inputs cannot be a batch; '' when it can."""
+        for name, each in self.inputs.items():
+            if each.type == "numpy" and (not each.shape or each.shape[0] is not None):
+                return f"the first axis of {name} is not free (its shape is {list(each.shape)})"
+            if each.type == "standard" and each.swagger.get("type") != "array":
+                return f"{name} is no array"
+        return "" if self.inputs else "there are no inputs"
 
     def decode(self, document: Any, careful: bool = True) -> dict[str, Any]:
         """The arguments of `run`. `careful` may be False when no true, false or null occurs in `document`."""
