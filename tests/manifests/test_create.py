@@ -104,6 +104,16 @@ def test_dependencies_are_inferred_when_none_are_given(workshop: Workshop) -> No
         ({"samples": [{"input": {"wrong": 1}}]}, InvalidFile, "numbers"),
         ({"serving": {"colour": "red"}}, InvalidOption, "colour"),
         ({"serving": {"string_answers": "loud"}}, InvalidOption, "json"),
+        ({"serving": {"max_batch_size": 0}}, InvalidOption, "from 1"),
+        ({"serving": {"max_batch_delay_ms": 0.5}}, InvalidOption, "whole number"),
+        (
+            {
+                "serving": {"max_batch_size": 8},
+                "schema": {"input": {"numbers": {"type": "numpy", "dtype": "int64", "shape": [3]}}},
+            },
+            InvalidOption,
+            "the first axis of numbers is not free",
+        ),
         ({"environment": {"PYTHONPATH": "/x"}}, InvalidOption, "PYTHONPATH"),
         ({"environment": {"A": "\ud800"}}, InvalidOption, "character"),
         ({"secrets": {"A": "plain text"}}, InvalidOption, "env:NAME"),
@@ -175,12 +185,13 @@ def test_from_renews_for_another_model(workshop: Workshop) -> None:
         serving={"string_answers": "raw"},
     )
     workshop.shelf.model(content=b"new weights")
-    second = workshop.create_only(name="iris", **{"from": "iris:1", "models": ["iris:2"]})
+    batches = {"max_batch_size": 8}
+    second = workshop.create_only(name="iris", **{"from": "iris:1", "models": ["iris:2"]}, serving=batches)
     assert [pin.reference for pin in second.recipe.models] == ["iris:2"]
     assert second.recipe.lock == first.recipe.lock
     assert len(workshop.asked) == 1, "nothing is resolved again"
     assert second.recipe.samples == [{"input": {"numbers": [1.0]}}], "the old answer is not the new model's"
-    assert (second.recipe.environment, second.recipe.serving) == ({"A": "1"}, {"string_answers": "raw"})
+    assert (second.recipe.environment, second.recipe.serving) == ({"A": "1"}, {"string_answers": "raw"} | batches)
 
 
 def test_from_with_another_script(workshop: Workshop) -> None:

@@ -37,7 +37,7 @@ class Recipe:
     schema: Path | None = None
     samples: Sequence[Path] = ()
     key: str = ""
-    raw_strings: bool = False
+    serving: Mapping[str, str | int] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
 
     def watched(self) -> list[Path]:
@@ -116,7 +116,7 @@ def lay_out(folder: Path, recipe: Recipe, port: int) -> Path:
         "script": recipe.script.name,
         "schema": read_json(recipe.schema) if recipe.schema else None,
         "samples": samples_of(recipe),
-        "serving": {"string_answers": "raw"} if recipe.raw_strings else {},
+        "serving": dict(recipe.serving),
         "environment": {},
     }
     settings = {"generation": 1, "auth": bool(recipe.key), "keys": [key_hash(recipe.key)] if recipe.key else []}

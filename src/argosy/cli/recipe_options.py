@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from argosy.cli.parsing import Collect, Parser, file_argument
+from argosy.cli.parsing import Collect, Parser, file_argument, natural, positive
 
 if TYPE_CHECKING:
     from argosy.sdk.recipes import RecipeOptions  # for the annotation; the SDK is loaded by the client
@@ -12,6 +12,8 @@ SCRIPT_HELP = (
     "the scoring script: init() and run(); generated when it is left out for one MLflow, ONNX, scikit-learn, XGBoost "
     "or LightGBM model"
 )
+
+_SERVING = ("string_answers", "max_batch_size", "max_batch_delay_ms")
 
 
 def add(parser: Parser, *, registered_as: str, variables: bool = True) -> None:
@@ -61,13 +63,27 @@ def add(parser: Parser, *, registered_as: str, variables: bool = True) -> None:
     )
     group.add_argument("-r", "--runtime", metavar="python:X.Y", help="the Python to run it with")
     group.add_argument("--from", dest="base", metavar="MANIFEST", help="take all that is not given from this manifest")
+    add_serving(group)
+    if variables:
+        add_variables(group)
+
+
+def add_serving(group: "argparse._ArgumentGroup | Parser") -> None:
     group.add_argument(
         "--string-answers",
         choices=("json", "raw"),
         help="send a str that run() returns as a JSON string (json), or as it is (raw)",
     )
-    if variables:
-        add_variables(group)
+    group.add_argument(
+        "--max-batch-size",
+        type=positive,
+        metavar="ROWS",
+        help="join requests that wait into one call of run(), up to so many rows; the first axis of every input must "
+        "be the batch (1: never)",
+    )
+    group.add_argument(
+        "--max-batch-delay-ms", type=natural, metavar="MS", help="let a batch wait so long for more requests (0)"
+    )
 
 
 def add_variables(group: "argparse._ArgumentGroup | Parser") -> None:
@@ -79,6 +95,10 @@ def add_variables(group: "argparse._ArgumentGroup | Parser") -> None:
         help="an environment variable whose value is "
         "looked up when a replica starts: env:NAME or file:/path; repeatable",
     )
+
+
+def serving_of(args: argparse.Namespace) -> "dict[str, str | int]":
+    return {name: value for name in _SERVING if (value := getattr(args, name)) is not None}
 
 
 def says_what(args: argparse.Namespace) -> bool:
@@ -99,6 +119,6 @@ def chosen(args: argparse.Namespace, *, variables: bool = True) -> "RecipeOption
         "runtime": args.runtime,
         "variables": args.variable if variables else {},
         "secrets": args.secret if variables else {},
-        "serving": {"string_answers": args.string_answers} if args.string_answers else {},
+        "serving": serving_of(args),
         "base": args.base,
     }

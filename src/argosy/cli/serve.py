@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from argosy.cli import parsing
+from argosy.cli import parsing, recipe_options
 from argosy.cli.local_server import HOST, Recipe, Server, free_port, is_ready, lay_out, readable, samples_of
 from argosy.cli.parsing import Collect, Parser, file_argument
 from argosy.cli.session import Session
@@ -69,7 +69,7 @@ def build(parser: Parser, name: str) -> None:
         )
     )
     add("-e", "--variable", action=Collect, help="an environment variable; repeatable")
-    add("--string-answers", choices=("json", "raw"), default="json", help="how a str that run() returns is sent (json)")
+    recipe_options.add_serving(parser)
     add(
         "--port",
         type=parsing.port,
@@ -89,7 +89,7 @@ def serve(args: argparse.Namespace, session: Session) -> int:
         schema=Path(args.schema) if args.schema else None,
         samples=[Path(path) for path in args.sample],
         key=args.key,
-        raw_strings=args.string_answers == "raw",
+        serving=recipe_options.serving_of(args),
         variables=args.variable,
     )
     signal.signal(signal.SIGTERM, _interrupt)

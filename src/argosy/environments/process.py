@@ -258,6 +258,7 @@ class ProcessTarget:
             "log": str(log),
             "log_limit_bytes": self._log_limit_bytes,
             "slots": launch.slots,
+            "max_batch_size": launch.max_batch_size,
             "init_timeout_s": launch.init_timeout_s,
             # The gateway has already taken the replica out when it is told to end.
             "drain_grace_s": 0.0,

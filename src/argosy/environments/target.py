@@ -8,7 +8,10 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Launch:
-    """What a replica needs to start. `variables` are the user's, secrets already looked up; `cpu` in cores."""
+    """What a replica needs to start. `variables` are the user's, secrets already looked up; `cpu` in cores.
+
+    `max_batch_size` is tried in place of what the image says.
+    """
 
     service: str
     revision: int
@@ -17,6 +20,7 @@ class Launch:
     runtime_folder: Path
     models: Sequence[tuple[str, int]]
     slots: int = 1
+    max_batch_size: int | None = None
     cpu: float | None = None
     init_timeout_s: float = 600.0
     variables: Mapping[str, str] = field(default_factory=dict)

@@ -28,6 +28,7 @@ from argosy_serving.schema import Schema
 Say = Callable[[str], None]
 _SCRIPT_LIMIT_BYTES = 10_000_000
 _SERVING_SWITCHES = {"string_answers": ("json", "raw")}
+_SERVING_NUMBERS = {"max_batch_size": (1, 100_000), "max_batch_delay_ms": (0, 60_000)}
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class ManifestBuilder:
         schema = request.get("schema")
         parsed = read_schema(schema) if schema is not None else None
         check_inputs(script, facts, None if parsed is None else list(parsed.inputs))
-        _check_serving(request.get("serving") or {})
+        _check_serving(request.get("serving") or {}, parsed)
         check_variables("environment", request.get("environment") or {})
         check_references(request.get("secrets") or {})
         samples = request.get("samples")
@@ -257,7 +258,8 @@ def _laid_over(origin: Recipe | None, request: Mapping[str, Any]) -> dict[str, A
         given = {entry["path"] for entry in request["files"]}
         kept = [vars(e) for e in origin.files if e.path not in given and (e.path != origin.script or e.path == script)]
         request = {**request, "files": [*request["files"], *kept]}
-    return old | {key: value for key, value in request.items() if value is not None}
+    serving = {**origin.serving, **(request.get("serving") or {})}
+    return old | {key: value for key, value in request.items() if value is not None} | {"serving": serving}
 
 
 def _same_wishes(origin: Recipe, request: Mapping[str, Any], inferred: Sequence[Inferred], python: str) -> bool:
@@ -271,12 +273,21 @@ def _same_wishes(origin: Recipe, request: Mapping[str, Any], inferred: Sequence[
     )
 
 
-def _check_serving(serving: Mapping[str, Any]) -> None:
+def _check_serving(serving: Mapping[str, Any], schema: Schema | None) -> None:
     for name, value in serving.items():
-        if name not in _SERVING_SWITCHES:
-            raise InvalidOption("serving", name, f"there is no such switch; known: {', '.join(_SERVING_SWITCHES)}")
-        if value not in _SERVING_SWITCHES[name]:
+        if name in _SERVING_NUMBERS:
+            low, high = _SERVING_NUMBERS[name]
+            if type(value) is not int or not low <= value <= high:
+                raise InvalidOption(name, value, f"it must be a whole number from {low} to {high}")
+        elif name not in _SERVING_SWITCHES:
+            known = ", ".join([*_SERVING_SWITCHES, *_SERVING_NUMBERS])
+            raise InvalidOption("serving", name, f"there is no such switch; known: {known}")
+        elif value not in _SERVING_SWITCHES[name]:
             raise InvalidOption(name, value, f"choose one of {', '.join(_SERVING_SWITCHES[name])}")
+    size = serving.get("max_batch_size", 1)
+    # Without one here, the script's decorators may still declare a schema: then the replica decides.
+    if size > 1 and schema is not None and (why := schema.unbatchable()):
+        raise InvalidOption("max_batch_size", size, f"batches need inputs whose first axis is the batch, but {why}")
 
 
 def _findings(model: Model) -> list[str]:
