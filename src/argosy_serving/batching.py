@@ -18,6 +18,7 @@ from argosy_serving.scoring import Scorer, Work
 
 logger = logging.getLogger("argosy")
 
+BATCHES_OFF = "run() cannot answer batches: it gets one request at a time from here on."
 _HOPELESS = 3  # batches in a row that failed while their requests succeeded one by one
 
 
@@ -156,7 +157,7 @@ class Batcher:
         logger.warning("run() failed for %d requests at once, but not one by one: %r", len(works), problem)
         self._failed_in_a_row += 1
         if self.hopeless:
-            logger.error("run() cannot answer batches: it gets one request at a time from here on.")
+            logger.error(BATCHES_OFF)
 
 
 class _Piece:

@@ -13,6 +13,7 @@ from argosy.records import Reference
 from argosy.server.app import build_app
 from argosy.server.control import Control
 from argosy.server.operations import OperationRunner, Step
+from argosy.server.tuner import Tuner
 from argosy.settings import Home, Settings
 from services.fakes import Services
 from store.shelf import Shelf
@@ -97,6 +98,7 @@ class Plane:
             services=services.registry,
             keyring=services.keyring,
             target=services.target,
+            tuner=Tuner(home, services.registry, None),  # type: ignore[arg-type]
             reconciler=services.reconciler,
             gateway=FakeGateway(),  # type: ignore[arg-type]
             operations=self.operations,

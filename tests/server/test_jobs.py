@@ -13,6 +13,7 @@ from argosy.records import Operation
 from argosy.server.jobs import Jobs
 from argosy.server.operations import Job, OperationRunner, Step
 from argosy.server.trials import Trials
+from argosy.server.tuner import Tuner
 from argosy.services.registry import ServiceRegistry
 from argosy.settings import Home, Settings
 from services.fakes import Services
@@ -40,6 +41,7 @@ class Deploys:
             services.registry,
             services.reconciler,
             Trials(Home(Path("/nowhere")), models, shelf.manifests, None),  # type: ignore[arg-type]
+            Tuner(Home(Path("/nowhere")), services.registry, None),  # type: ignore[arg-type]
         )
         self.runner = OperationRunner(shelf.database, self.jobs.kinds(), 2)
         self._ended = threading.Event()

@@ -2,7 +2,7 @@
 
 import argparse
 
-from argosy.cli import parsing, recipe_options, service_call, service_change, service_look
+from argosy.cli import parsing, recipe_options, service_call, service_change, service_look, service_tune
 from argosy.cli.parsing import Parser, cores, leaf, natural, positive, truth
 
 _SETTINGS = (
@@ -30,6 +30,7 @@ def build(parser: Parser, name: str) -> None:
         )
     )
     _build_calls(group)
+    service_tune.build(group)
     _named(
         leaf(
             group, "history", "List a service's revisions.", service_look.show_history, ["argosy service history iris"]

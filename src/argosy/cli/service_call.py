@@ -15,7 +15,7 @@ from argosy.records import ServiceUsage
 
 def run_service(args: argparse.Namespace, session: Session) -> None:
     answer = session.client.services.run(
-        args.name, _data(args.data), content_type=args.content_type or "application/json"
+        args.name, request_body(args.data), content_type=args.content_type or "application/json"
     )
     if isinstance(answer, bytes):
         _write_bytes(answer, args, session)
@@ -23,7 +23,7 @@ def run_service(args: argparse.Namespace, session: Session) -> None:
     session.show(answer, lambda: [clean(json.dumps(answer, ensure_ascii=False), lines=True)])
 
 
-def _data(text: str | None) -> bytes | str | None:
+def request_body(text: str | None) -> bytes | str | None:
     """The body as it was given: JSON text, a file behind `@`, or stdin for `-`."""
     if text == "-":
         return sys.stdin.buffer.read()

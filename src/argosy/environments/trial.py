@@ -63,6 +63,7 @@ class Tried:
 class Limits:
     init_timeout_s: float = 600.0
     request_timeout_s: float = 60.0
+    max_queued_requests: int = 10
 
 
 class Trial:
@@ -98,6 +99,15 @@ class Trial:
         self._remove()
 
     @property
+    def socket(self) -> str:
+        return str(self._folder / "sock")
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def identity(self) -> dict[str, Any] | None:
         """By this a later control plane ends it, see `end_leftover`."""
         return asdict(self._identity) if self._identity else None
@@ -105,10 +115,10 @@ class Trial:
     def ask(self, samples: Sequence[Mapping[str, Any]], has_schema: bool) -> Tried:
         """Wait until it is ready, then send the samples in order."""
         started = time.monotonic()
-        failure = self._wait_until_ready(started)
+        failure = self.wait_until_ready()
         load_s = time.monotonic() - started
         answers = [] if failure else [self._answer(sample, has_schema) for sample in samples]
-        return Tried(failure, load_s, answers, self._log())
+        return Tried(failure, load_s, answers, self.log())
 
     def _start(self) -> None:
         folder, launch = self._folder, self._launch
@@ -120,7 +130,14 @@ class Trial:
         description = json.loads((launch.image_folder / "image.json").read_text()) | {"samples": []}
         (image / "image.json").write_text(json.dumps(description))
         timeout_ms = int(self._limits.request_timeout_s * 1000)
-        settings = {"generation": 1, "auth": False, "keys": [], "request_timeout_ms": timeout_ms}
+        settings = {
+            "generation": 1,
+            "auth": False,
+            "keys": [],
+            "request_timeout_ms": timeout_ms,
+            "max_queue_wait_ms": timeout_ms,
+            "max_queued_requests": self._limits.max_queued_requests,
+        }
         (folder / "settings.json").write_text(json.dumps(settings))
         spec = {
             "id": f"{launch.service}-test",
@@ -134,6 +151,8 @@ class Trial:
             "settings": str(folder / "settings.json"),
             "log": str(folder / "log"),
             "init_timeout_s": self._limits.init_timeout_s,
+            "slots": launch.slots,
+            "max_batch_size": launch.max_batch_size,
         }
         (folder / "spec.json").write_text(json.dumps(spec))
         with (folder / "log").open("ab") as output:
@@ -153,7 +172,9 @@ class Trial:
             end_session(self._identity)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _wait_until_ready(self, started: float) -> str:
+    def wait_until_ready(self) -> str:
+        """Why it did not become ready; "" when it did."""
+        started = time.monotonic()
         assert self._process is not None
         while self._process.poll() is None:
             self._check()
@@ -174,9 +195,8 @@ class Trial:
 
     def _answer(self, sample: Mapping[str, Any], has_schema: bool) -> Answered:
         self._check()
-        given = sample.get("input")
-        body = given if isinstance(given, str) and not has_schema else json.dumps(given, ensure_ascii=False)
-        connection = UnixConnection(str(self._folder / "sock"), self._limits.request_timeout_s + _STOP_S)
+        given, body = sample.get("input"), body_of(sample, has_schema)
+        connection = UnixConnection(self.socket, self._limits.request_timeout_s + _STOP_S)
         try:
             connection.request("POST", "/score", body.encode(), {"content-type": "application/json"})
             response = connection.getresponse()
@@ -200,7 +220,8 @@ class Trial:
         assert self._process is not None
         return "the replica lives" if self._process.poll() is None else self._failure()
 
-    def _log(self) -> list[str]:
+    def log(self) -> list[str]:
+        """Its last lines of JSON."""
         try:
             with (self._folder / "log").open("rb") as log:
                 size_bytes = log.seek(0, 2)
@@ -208,6 +229,12 @@ class Trial:
                 return log.read().decode("utf-8", "replace").splitlines()
         except OSError:
             return []
+
+
+def body_of(sample: Mapping[str, Any], has_schema: bool) -> str:
+    """The request body that a sample stands for."""
+    given = sample.get("input")
+    return given if isinstance(given, str) and not has_schema else json.dumps(given, ensure_ascii=False)
 
 
 def end_leftover(identity: Mapping[str, Any]) -> None:

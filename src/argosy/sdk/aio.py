@@ -202,6 +202,8 @@ class AsyncServices(AsyncGroup):
     list = awaitable(services.list_all)
     show = awaitable(services.show)
     scale = awaitable(services.scale)
+    tune = awaitable(services.tune)
+    tuning = awaitable(services.tuning)
     delete = awaitable(services.delete)
     history = awaitable(services.history)
     rollback = awaitable(services.rollback)

@@ -115,6 +115,8 @@ class Services(Group):
     list = blocking(services.list_all)
     show = blocking(services.show)
     scale = blocking(services.scale)
+    tune = blocking(services.tune)
+    tuning = blocking(services.tuning)
     delete = blocking(services.delete)
     history = blocking(services.history)
     rollback = blocking(services.rollback)

@@ -10,7 +10,7 @@ from argosy.sdk import models, operations, recipes
 from argosy.sdk.files import Progress
 from argosy.sdk.operations import OnMessage
 from argosy.sdk.recipes import RecipeOptions
-from argosy.sdk.wire import Flow, Request, all_pages, call_record, path_of
+from argosy.sdk.wire import Flow, Request, all_pages, call, call_record, path_of
 
 
 def create(
@@ -165,6 +165,30 @@ def show(name: str) -> Flow[Service]:
 def scale(name: str, replicas: int, *, wait: bool = True, on_message: OnMessage | None = None) -> Flow[Operation]:
     request = Request("PATCH", _path(name), json={"replicas": replicas}, headers=operations.once())
     return (yield from operations.start(request, wait, on_message))
+
+
+def tune(
+    name: str,
+    *,
+    body: str | None = None,
+    rate: float | None = None,
+    wait: bool = True,
+    on_message: OnMessage | None = None,
+) -> Flow[Operation]:
+    """Load a scratch replica of the live revision for about a minute, with its samples or `body`.
+
+    The operation's result has `tuning`: `curves` (slots, batch, points of clients, rate, p50_ms, p99_ms, cores; the
+    knee's clients) and a `proposal` with reasons. `rate`: requests a second that the replicas shall carry.
+    """
+    given = {key: value for key, value in (("body", body), ("rate", rate)) if value is not None}
+    request = Request("POST", f"{_path(name)}/tuning", json=given, headers=operations.once(), repeatable=True)
+    return (yield from operations.start(request, wait, on_message))
+
+
+def tuning(name: str) -> Flow[dict[str, Any]]:
+    """What the last `tune` found."""
+    found: dict[str, Any] = (yield from call(Request("GET", f"{_path(name)}/tuning"))).json()
+    return found
 
 
 def delete(name: str, *, wait: bool = True, on_message: OnMessage | None = None) -> Flow[Operation]:

@@ -39,6 +39,7 @@ from argosy.server.jobs import Jobs
 from argosy.server.operations import OperationRunner
 from argosy.server.routing import GatewayRouter, table
 from argosy.server.trials import Trials
+from argosy.server.tuner import Tuner
 from argosy.services.keyring import Keyring
 from argosy.services.launching import Launcher
 from argosy.services.logs import tail
@@ -110,15 +111,17 @@ class ControlPlane:
             mine = [path for path in target.log_files(service) if path.name.startswith(replica)]
             return [readable(line) for line in tail(mine, _FAILURE_LOG_LINES)]
 
-        reconciler = Reconciler(
-            services, keyring, target, GatewayRouter(gateway), Launcher(services, builder), last_lines, scheme
-        )
+        launcher = Launcher(services, builder)
+        reconciler = Reconciler(services, keyring, target, GatewayRouter(gateway), launcher, last_lines, scheme)
         routes = reconciler.adopt()
         gateway.ensure_running(table(routes))
         host, port = listener.getsockname()[:2]
         recipes = ManifestBuilder(models, manifests, blobs, settings)
         trials = Trials(home, models, manifests, builder)
-        jobs = Jobs(settings, blobs, models, manifests, recipes, images, builder, services, reconciler, trials)
+        tuner = Tuner(home, services, launcher)
+        jobs = Jobs(
+            settings, blobs, models, manifests, recipes, images, builder, services, reconciler, trials, tuner
+        )  # fmt: skip
         self.control = Control(
             home=home,
             settings=settings,
@@ -133,6 +136,7 @@ class ControlPlane:
             services=services,
             keyring=keyring,
             target=target,
+            tuner=tuner,
             reconciler=reconciler,
             gateway=gateway,
             operations=OperationRunner(database, jobs.kinds(), settings.operation_workers),

@@ -12,6 +12,7 @@ from argosy.manifests.create import ManifestBuilder
 from argosy.manifests.registry import ManifestRegistry
 from argosy.models.registry import ModelRegistry
 from argosy.server.operations import OperationRunner
+from argosy.server.tuner import Tuner
 from argosy.services.keyring import Keyring
 from argosy.services.reconcile import Reconciler
 from argosy.services.registry import ServiceRegistry
@@ -38,6 +39,7 @@ class Control:
     services: ServiceRegistry
     keyring: Keyring
     target: Target
+    tuner: Tuner
     reconciler: Reconciler
     gateway: Gateway
     operations: OperationRunner

@@ -19,6 +19,7 @@ from argosy.models.request import ModelRequest
 from argosy.records import FileEntry, Image, Model, Reference, ServiceSettings, encode
 from argosy.server.operations import Cancelled, Interrupted, Job, Step
 from argosy.server.trials import Trials
+from argosy.server.tuner import Tuner
 from argosy.services.reconcile import Reconciler
 from argosy.services.registry import ServiceRegistry, Stored
 from argosy.services.settings import changed
@@ -44,6 +45,7 @@ class Jobs:
         services: ServiceRegistry,
         reconciler: Reconciler,
         trials: Trials,
+        tuner: Tuner,
     ) -> None:
         self._settings = settings
         self._blobs = blobs
@@ -55,6 +57,7 @@ class Jobs:
         self._services = services
         self._reconciler = reconciler
         self._trials = trials
+        self._tuner = tuner
 
     def kinds(self) -> Mapping[str, Sequence[Step]]:
         manifest, image = Step("manifest", self._manifest), Step("image", self._image)
@@ -67,6 +70,7 @@ class Jobs:
             "service.create": [manifest, image, Step("deploy", self._create_service), rollout],
             "service.update": [manifest, image, Step("deploy", self._update_service), rollout],
             "service.rollback": [Step("deploy", self._roll_back), rollout],
+            "service.tune": self._tuner.steps(),
             "service.delete": [Step("delete", self._delete_service, waits=True)],
         }
 

@@ -90,6 +90,11 @@ class ServiceChanges(_Body):
     description: str | None = Field(default=None, max_length=10_000)
 
 
+class TuningBody(_Body):
+    body: str | None = Field(default=None, max_length=20_000_000)
+    rate: float | None = Field(default=None, gt=0, le=1e9)
+
+
 class RollbackBody(_Body):
     to: int | None = Field(default=None, ge=1, le=2**31)
 

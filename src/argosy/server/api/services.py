@@ -21,7 +21,7 @@ from argosy.records import (
 )
 from argosy.server.api.answers import Cursor, IdempotencyKey, Limit, accepted
 from argosy.server.control import Control
-from argosy.server.requests import ManifestBody, RollbackBody, ServiceBody, ServiceChanges
+from argosy.server.requests import ManifestBody, RollbackBody, ServiceBody, ServiceChanges, TuningBody
 from argosy.services.logs import Follower, tail
 from argosy.services.registry import Stored, check_replicas
 from argosy.services.settings import changed
@@ -116,6 +116,20 @@ def router(control: Control) -> APIRouter:
             services.revision(name, body.to)
         request = {"name": stored.name, "to": body.to}
         return accepted(operations.submit("service.rollback", subject, request, idempotency_key))
+
+    @routes.post("/{name}/tuning", status_code=202, response_model=Operation)
+    def tune(name: str, body: TuningBody, idempotency_key: IdempotencyKey = None) -> Response:
+        """Load a scratch replica of the live revision; the operation's result is `{"tuning": {...}}`."""
+        subject = f"service/{name}/tuning"
+        if known := operations.repeated("service.tune", subject, idempotency_key):
+            return accepted(known)
+        request = {"name": services.get(name).name, "body": body.body, "rate": body.rate}
+        return accepted(operations.submit("service.tune", subject, request, idempotency_key))
+
+    @routes.get("/{name}/tuning")
+    def tuning(name: str) -> dict[str, Any]:
+        """What the last tuning found."""
+        return control.tuner.last(name)
 
     @routes.get("/{name}/logs", response_class=StreamingResponse)
     def logs(

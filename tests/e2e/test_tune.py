@@ -1,0 +1,74 @@
+"""`service tune` and batches, with real replicas."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from e2e.calls import call
+from e2e.running import Argosy, RecipeFolder
+
+WAITS = """
+import time
+
+def run(numbers):
+    time.sleep(0.05)
+    return [2 * number for number in numbers]
+"""
+
+
+def test_a_model_that_waits_gets_slots(argosy: Argosy, recipe: RecipeFolder, tmp_path: Path) -> None:
+    argosy.ok("service", "create", "waits", "-m", recipe.model(2), *recipe.options(WAITS))
+    assert "service tune waits" in argosy.fails("service", "tune", "waits", "--last")
+    found = argosy.json("service", "tune", "waits", "--rate", "100")
+    plain = [curve for curve in found["curves"] if curve["batch"] == 1]
+    assert [curve["slots"] for curve in plain][:3] == [1, 2, 4]
+    peaks = [max(point["rate"] for point in curve["points"]) for curve in plain]
+    assert peaks[1] > 1.4 * peaks[0], "two slots wait for two callers at once"
+    proposal = found["proposal"]
+    assert proposal["max_concurrent_requests"] >= 4
+    assert len(proposal["reasons"]) == 4
+    batched = next(curve for curve in found["curves"] if curve["batch"] > 1)
+    assert batched["able"], "one item per row is what it answers"
+    assert argosy.json("service", "tune", "waits", "--last") == found, "it is kept"
+    shown = argosy.ok("service", "tune", "waits", "--last").out
+    assert "← knee" in shown
+    command = next(line for line in shown.splitlines() if line.startswith("argosy service update waits "))
+    argosy.ok(*command.split()[1:])
+    service = argosy.json("service", "show", "waits")
+    assert service["settings"]["max_concurrent_requests"] == proposal["max_concurrent_requests"]
+    assert service["replicas_wanted"] == proposal["replicas"]
+    assert not [p for p in argosy.processes() if "waits-test" in " ".join(p.cmdline())], "the scratch replica is gone"
+
+
+def test_what_cannot_be_measured_is_said(argosy: Argosy, recipe: RecipeFolder) -> None:
+    argosy.ok("service", "create", "picky", "-m", recipe.model(3), *recipe.options())
+    problem = argosy.fails("service", "tune", "picky", "-d", '{"numbers": ["three"]}')
+    assert "/numbers/0" in problem
+    assert "no service" in argosy.fails("service", "tune", "nobody")
+
+
+def test_batches_from_the_command_line(argosy: Argosy, recipe: RecipeFolder) -> None:
+    script = """
+import time
+
+def run(numbers):
+    time.sleep(0.3)
+    return {"twice": [2 * number for number in numbers], "together": str(len(numbers))}
+"""
+    argosy.ok("service", "create", "batches", "-m", recipe.model(4), *recipe.options(script))
+    problem = argosy.fails("service", "update", "batches", "--max-batch-size", "0")
+    assert "--max-batch-size" in problem
+    argosy.ok("service", "update", "batches", "--max-batch-size", "16")
+    service = argosy.json("service", "show", "batches")
+    manifest = argosy.json("manifest", "show", service["manifest"])
+    assert manifest["recipe"]["serving"] == {"max_batch_size": 16}
+    key = argosy.key("batches")
+
+    def score(number: int) -> int:
+        reply = call(service["scoring_url"], {"numbers": [number]}, token=key)
+        assert reply.status == 200
+        assert reply.json["twice"] == [2 * number]
+        return int(reply.json["together"])
+
+    with ThreadPoolExecutor(12) as pool:
+        sizes = list(pool.map(score, range(12)))
+    assert max(sizes) > 1
