@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from argosy.errors import PythonNotFound
+from argosy.images.pythons import find_python
+
 Require = Callable[[str], str]
 
 
@@ -31,11 +34,22 @@ class Part:
         return None
 
 
+class PythonPart(Part):
+    """A Python of some version, wherever Argosy itself finds it: `programs` is the version alone."""
+
+    def find(self) -> str | None:
+        try:
+            return str(find_python(self.programs[0]).path)
+        except PythonNotFound:
+            return None
+
+
 PARTS = {
     "haproxy": Part(("haproxy", "/usr/sbin/haproxy"), "apt-get install haproxy"),
     "chromium": Part(("chromium", "chromium-browser", "google-chrome"), "apt-get install chromium"),
     "curl": Part(("curl",), "apt-get install curl"),
     "openssl": Part(("openssl",), "apt-get install openssl"),
+    **{f"python{x}": PythonPart((x,), f"uv python install {x}") for x in ("3.10", "3.11", "3.12", "3.13")},
 }
 
 
