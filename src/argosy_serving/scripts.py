@@ -97,6 +97,8 @@ def _bind(module: types.ModuleType, path: Path, schema: "Schema | None") -> Scri
     body = ""
     if schema is not None and not raw_http:
         _check_inputs(path.name, own, inputs, any(p.kind is p.VAR_KEYWORD for p in parameters.values()))
+        if declaration is None:
+            _check_optional(path.name, own, schema)
     else:
         required = [n for n, p in own.items() if p.default is p.empty]
         if len(required) > 1:
@@ -139,6 +141,15 @@ def _check_inputs(script: str, own: Mapping[str, inspect.Parameter], inputs: "se
             f"run({', '.join(own)}) in {script} does not fit the schema's inputs "
             f"({', '.join(sorted(inputs)) or 'none'}): parameters and inputs must have the same names.",
         )
+
+
+def _check_optional(script: str, own: Mapping[str, inspect.Parameter], schema: Schema) -> None:
+    for name, each in schema.inputs.items():
+        if not each.required and name in own and own[name].default is inspect.Parameter.empty:
+            raise LoadFailed(
+                "script_error",
+                f"The schema says that {name!r} may be left out, but run() in {script} has no default for it.",
+            )
 
 
 def explain(problem: BaseException, code: Path) -> str:

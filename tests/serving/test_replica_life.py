@@ -287,3 +287,10 @@ def test_tcp(replica: Any, until: Callable[..., Any]) -> None:
         client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert client.makefile("rb").read().startswith(b"HTTP/1.1 200 OK")
     assert json.loads((replica.folder / "spec.json").read_text())["listen"]["port"] == port
+
+
+def test_an_input_that_may_be_left_out_needs_a_default(replica: Any) -> None:
+    replica.write_image("def run(x): pass", {"input": {"x": {"required": False}}})
+    replica.launch()
+    assert replica.wait() == 3
+    assert "'x' may be left out, but run() in score.py has no default" in replica.failure()["reason"]
