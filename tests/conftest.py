@@ -18,6 +18,7 @@ from argosy.errors import PythonNotFound
 from argosy.images.pythons import find_python
 
 Require = Callable[[str], str]
+RanWith = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,12 @@ def require_part(part: str) -> str:
 @pytest.fixture(scope="session")
 def require() -> Require:
     return require_part
+
+
+@pytest.fixture
+def ran_with(record_property: Callable[[str, object], None]) -> RanWith:
+    """Say for docs/compatibility.md what a test ran with, such as `Python 3.10, numpy 1.21.6`."""
+    return lambda versions: record_property("ran_with", versions)
 
 
 def _all_required() -> bool:

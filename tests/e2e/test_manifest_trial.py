@@ -3,9 +3,16 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from e2e.running import Argosy, RecipeFolder
 
 
+@pytest.mark.shows(
+    "The local loop",
+    "`argosy manifest test`",
+    "answers, time per stage, the difference from the recorded answer",
+)
 def test_samples_times_and_differences(argosy: Argosy, recipe: RecipeFolder, tmp_path: Path) -> None:
     (tmp_path / "sample.json").write_text(json.dumps({"input": {"numbers": [1, 2]}, "output": [2.0, 5.0]}))
     made = ("manifest", "create", "-n", "doubled", "-m", recipe.model(2), *recipe.options())
@@ -37,6 +44,11 @@ def test_json_inside_a_string_is_warned_of(argosy: Argosy, recipe: RecipeFolder)
     assert "warning: run() returns a string that holds JSON" in argosy.ok("manifest", "test", "texts").out
 
 
+@pytest.mark.shows(
+    "The local loop",
+    "A missing package names the file to change",
+    "``add a line `pyyaml` to requirements.txt``",
+)
 def test_a_missing_package_names_the_file_to_change(argosy: Argosy, recipe: RecipeFolder) -> None:
     script = "import yaml\ndef run(numbers):\n    return numbers\n"
     options = ("-m", recipe.model(2), *recipe.options(script))

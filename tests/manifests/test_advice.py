@@ -31,6 +31,11 @@ def test_a_type_that_the_schema_needs() -> None:
     assert "add `pandas`" in advice(recipe(conda=CONDA), [], ["but the environment has no pandas: add it"])[0]
 
 
+@pytest.mark.shows(
+    "The local loop",
+    "A model of another version names the line to change",
+    "`line 7 of conda.yml`",
+)
 def test_a_pickle_of_another_version_names_the_line() -> None:
     warning = "Trying to unpickle estimator LogisticRegression from version 1.9.1 when using version 1.8.0. This might"
     expected = (

@@ -18,6 +18,7 @@ import pytest
 from uv import find_uv_bin
 
 import argosy_serving
+from conftest import RanWith
 
 MOST_PACKAGES, MOST_BYTES = 6, 25_000_000
 
@@ -96,6 +97,7 @@ class Installed:
     """An environment, and what the runtime added to what the pins alone needed."""
 
     python: Path
+    version: str
     packages: list[str]
     size_bytes: int
 
@@ -122,7 +124,8 @@ def install(tmp_path: Path, require: Callable[[str], str]) -> Install:
         subprocess.run([python, "-m", "compileall", "-qq", "-i", "-"], input=sources, text=True, check=True)
         files = [p for p in packages.rglob("*") if p not in before] + [*(tmp_path / "serving").rglob("*")]
         names = sorted(p.name.partition("-")[0] for p in files if p.suffix == ".dist-info")
-        return Installed(python, names, sum(p.stat().st_size for p in files if p.is_file()))
+        asked = subprocess.run([python, "-V"], capture_output=True, text=True, check=True).stdout.split()[1]
+        return Installed(python, asked, names, sum(p.stat().st_size for p in files if p.is_file()))
 
     return make
 
@@ -132,12 +135,20 @@ def uv(*words: object) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("combination", PINS)
+def _beside(combination: str) -> Any:
+    pins = ", ".join(PINS[combination][:5]).replace("==", " ")
+    mark = pytest.mark.shows("Beside a model's own pins", f"Python {combination.replace('-', ', ')} packages", pins)
+    return pytest.param(combination, marks=mark, id=combination)
+
+
+@pytest.mark.parametrize("combination", [_beside(name) for name in PINS])
 def test_the_runtime_lives_beside_the_pins_of_a_model(
-    combination: str, install: Install, replica: Any, tmp_path: Path
+    combination: str, install: Install, replica: Any, tmp_path: Path, ran_with: RanWith
 ) -> None:
     installed = install(combination.partition("-")[0], PINS[combination])
     _is_small(installed)
+    added = f"{len(installed.packages)} packages and {installed.size_bytes / 1e6:.1f} MB added"
+    ran_with(f"Python {installed.version}: {added}")
     replica.python, replica.source = str(installed.python), tmp_path / "serving"
     replica.write_image(SCORE, SCHEMA, [{"input": BODY}])
     replica.start()
@@ -154,6 +165,11 @@ def test_the_runtime_lives_beside_the_pins_of_a_model(
 
 
 @pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+@pytest.mark.shows(
+    "Beside a model's own pins",
+    "The runtime adds at most six packages and 25 MB",
+    "an environment with numpy alone",
+)
 def test_what_the_runtime_adds_to_numpy_alone(version: str, install: Install) -> None:
     """Flask would have brought click already."""
     _is_small(install(version, ("numpy==2.1.0",)))
@@ -165,6 +181,11 @@ def _is_small(installed: Installed) -> None:
 
 
 @pytest.mark.parametrize("combination", [name for name in PINS if name.endswith("-old")])
+@pytest.mark.shows(
+    "Beside a model's own pins",
+    "npy and tensors with old numpy",
+    "`Accept: application/x-npy`, `/v2/models/iris/infer`",
+)
 def test_arrays_pass_as_npy_and_tensors(combination: str, install: Install, replica: Any) -> None:
     replica.python = str(install(combination.partition("-")[0], PINS[combination]).python)
     schema = {"input": {"x": {"type": "numpy", "dtype": "float64", "shape": [None, 2]}}}
