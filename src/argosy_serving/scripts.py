@@ -162,6 +162,14 @@ def explain(problem: BaseException, code: Path) -> str:
     return f"{told} ({_where(problem, code)}){_hint(problem)}"
 
 
+def in_user_code(problem: "BaseException | None", code: Path) -> "BaseException | None":
+    """The error with a traceback that begins in the user's code; None when it never got there."""
+    trace = problem.__traceback__ if problem is not None else None
+    while trace is not None and not Path(trace.tb_frame.f_code.co_filename).is_relative_to(code):
+        trace = trace.tb_next
+    return problem.with_traceback(trace) if problem is not None and trace is not None else None
+
+
 def _first_lines(text: str, limit: int = 600) -> str:
     return text if len(text) <= limit else f"{text[:limit]}..."
 

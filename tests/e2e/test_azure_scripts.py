@@ -276,6 +276,60 @@ def test_a_registered_file_and_the_bodies_of_mlflow(argosy: Argosy, iris: Path, 
         assert score(argosy, "bodies", body).json == [2, 0], body
 
 
+SCRIPT_OWN_TYPE = """
+import os, joblib
+from inference_schema.schema_decorators import input_schema
+from inference_schema.parameter_types.abstract_parameter_type import AbstractParameterType
+
+class Flower(AbstractParameterType):
+    def __init__(self):
+        super().__init__(None)
+
+    def deserialize_input(self, input_data):
+        if input_data.get('kind') == 'crash':
+            raise RuntimeError('no such flower')
+        return [float(input_data['sepals'][n]) for n in (0, 1)] + [float(v) for v in input_data['petals'].split('x')]
+
+    def input_to_swagger(self):
+        return {'type': 'object', 'example': {'sepals': [5.1, 3.5], 'petals': '1.4x0.2'}}
+
+def init():
+    global model
+    model = joblib.load(os.path.join(os.environ['AZUREML_MODEL_DIR'], 'iris.pkl'))
+
+@input_schema('flower', Flower())
+def run(flower):
+    if flower[0] < 0:
+        raise ValueError('the script itself')
+    return int(model.predict([flower])[0])
+"""
+
+
+@pytest.mark.shows(
+    "Scripts that run unmodified",
+    "Azure ML v1/v2: a parameter type of the script's own",
+    "`class Flower(AbstractParameterType)`; what `deserialize_input` refuses is a 400 with `/flower`",
+)
+@pytest.mark.parametrize("real", [True, False], ids=["the real inference-schema", "without it"])
+def test_a_parameter_type_of_the_scripts_own(argosy: Argosy, iris: Path, tmp_path: Path, real: bool) -> None:
+    name = "own-type" if real else "own-type-bare"
+    conda = OF_TODAY if real else None
+    argosy.ok("service", "create", name, "-m", iris / "iris.pkl", *files(tmp_path, SCRIPT_OWN_TYPE, conda))
+    good = {"sepals": [6.7, 3.0], "petals": "5.2x2.3"}
+    assert score(argosy, name, {"flower": good}).json == 2
+    for wrong, said in (
+        ({**good, "petals": "5.2xx"}, "could not convert"),
+        ({"sepals": [1, 2]}, "petals"),
+        ({**good, "sepals": [1]}, "out of range"),
+        ({**good, "sepals": None}, "NoneType"),
+    ):
+        refused = score(argosy, name, {"flower": wrong})
+        assert (refused.status, refused.error["details"]["pointer"]) == (400, "/flower")
+        assert "Flower" in refused.error["details"]["expected"] and said in refused.error["details"]["received"]
+    broken = score(argosy, name, {"flower": {**good, "sepals": [-1, 1]}})
+    assert (broken.status, broken.error["code"]) == (500, "scoring_failed"), "what `run` itself raises stays an error"
+
+
 SCRIPT_RAW = """
 import io
 from azureml.contrib.services.aml_request import AMLRequest, rawhttp

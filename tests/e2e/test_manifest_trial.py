@@ -61,6 +61,20 @@ def test_a_missing_package_names_the_file_to_change(argosy: Argosy, recipe: Reci
     assert "add a line `pyyaml` to requirements.txt." in said
 
 
+def test_advice_names_the_file_that_the_user_has(argosy: Argosy, recipe: RecipeFolder, tmp_path: Path) -> None:
+    """Also for manifests that are made from another, where no file is given."""
+    script = "import yaml\ndef run(numbers):\n    return numbers\n"
+    (tmp_path / "my-conda.yaml").write_text("dependencies:\n  - joblib\n")
+    (tmp_path / "score.py").write_text(script)
+    options = ("-s", recipe.folder / "schema.json", "-c", tmp_path / "my-conda.yaml", "-f", tmp_path / "score.py")
+    argosy.ok("manifest", "create", "-n", "named", "-m", recipe.model(2), *options)
+    argosy.ok("manifest", "create", "-n", "renewed", "--from", "named:1", "-m", recipe.model(3))
+    for name in ("named", "renewed"):
+        done = argosy("manifest", "test", name)
+        assert done.code == 1
+        assert "fix: 'yaml' is missing: add `pyyaml` to `dependencies` in my-conda.yaml." in done.out
+
+
 def test_what_run_raises_is_shown(argosy: Argosy, recipe: RecipeFolder) -> None:
     script = "def run(numbers):\n    return numbers[99]\n"
     argosy.ok("manifest", "create", "-n", "raising", "-m", recipe.model(2), *recipe.options(script))

@@ -104,6 +104,33 @@ def test_mlflow_gives_its_dependencies_and_its_example(argosy: Argosy, models: P
 
 @pytest.mark.shows(
     "Models without a script",
+    "MLflow: parameters of the signature",
+    '`{"dataframe_records": [..], "params": {"factor": 2}}` reaches `predict(params=)`',
+)
+def test_parameters_of_an_mlflow_model(argosy: Argosy, models: Path) -> None:
+    argosy.ok("service", "create", "told", "-m", models / "told_model")
+    assert "model.predict(data, params=params)" in argosy.ok("manifest", "show", "told", "--script").out
+    recipe = argosy.json("manifest", "show", "told")["recipe"]
+    assert recipe["samples"][0]["input"]["params"] == {"method": "predict", "factor": 1.0, "most": 10}
+    assert recipe["samples"][0]["input"]["data"][0] == dict(zip(COLUMNS, SETOSA, strict=True))
+    url, key = argosy.json("service", "show", "told")["scoring_url"], argosy.key("told")
+    rows = ROWS["data"]
+    split = {"columns": COLUMNS, "data": [SETOSA, VIRGINICA]}
+    for body, answer in (
+        ({"data": rows}, [0.0, 2.0]),
+        ({"data": rows, "params": {"factor": 2}}, [0.0, 4.0]),
+        ({"dataframe_records": rows, "params": {"factor": 2.5, "unknown": 1}}, [0.0, 5.0]),
+        ({"dataframe_split": split, "params": {"most": 1}}, [0.0]),
+        ({"inputs": rows, "params": {}}, [0.0, 2.0]),
+    ):
+        reply = call(url, body, token=key)
+        assert (reply.status, reply.json) == (200, answer), (body, reply.content)
+    refused = call(url, {"data": rows, "params": {"most": 1.5}}, token=key)
+    assert (refused.status, refused.error["details"]["pointer"]) == (400, "/params/most")
+
+
+@pytest.mark.shows(
+    "Models without a script",
     "The generated script can be edited",
     "`argosy manifest show NAME --script`",
 )

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from argosy_serving.schema import parse_schema
+
 ROWS = [{"sepal length": 3.0, "sepal width": 3.6}, {"sepal length": 1, "sepal width": 0.5}]
 KEPT = {
     "input": {
@@ -202,7 +204,7 @@ def test_decorators_on_async_functions_and_with_request_headers(replica: Any) ->
         "import numpy as np\nfrom inference_schema.schema_decorators import input_schema\n"
         "from inference_schema.parameter_types.numpy_parameter_type import NumpyParameterType\n"
         "@input_schema('data', NumpyParameterType(np.array([1])))\n"
-        "async def run(data, request_headers): return [int(data.sum()), request_headers['x-a']]"
+        "async def run(data, request_headers): return [int(data.sum()), request_headers.get('x-a')]"
     )
     replica.start()
     assert replica.score({"data": [1, 2]}, {"x-a": "b"}).json == [3, "b"]
@@ -218,6 +220,34 @@ def test_a_schema_file_goes_before_decorators(replica: Any) -> None:
     )
     replica.start()
     assert replica.score({"data": [[1, 2.5]]}).json == [[1.0, 2.5]]
+
+
+NUMBERS = (
+    "import numpy as np\nfrom inference_schema.schema_decorators import input_schema\n"
+    "from inference_schema.parameter_types.numpy_parameter_type import NumpyParameterType\n"
+    "from inference_schema.parameter_types.standard_py_parameter_type import StandardPythonParameterType\n"
+    "@input_schema('data', NumpyParameterType(np.array([4, 5])))\n"
+    "@input_schema('names', StandardPythonParameterType({'a': NumpyParameterType(np.array([1.5]))}))\n"
+)
+
+
+def test_the_examples_of_decorators_are_answered_before_ready(make_replica: Callable[[], Any]) -> None:
+    replica = make_replica()
+    replica.write_image(NUMBERS + "def run(data, names): print('got', data.tolist(), names['a'].tolist())")
+    replica.start()
+    assert any(line["message"] == "got [4, 5] [1.5]" for line in replica.log())
+    broken, given, kept = make_replica(), make_replica(), make_replica()
+    broken.write_image(NUMBERS + "def run(data, names): return data[2]")
+    broken.launch()
+    assert broken.wait() == 3
+    assert broken.failure()["code"] == "sample_failed"
+    assert "example of run()'s decorators (give another with --sample): IndexError" in broken.failure()["reason"]
+    sample = {"input": {"data": [1, 2, 3], "names": {"a": [1]}}}
+    given.write_image(NUMBERS + "def run(data, names): return data[2]", samples=[sample])
+    given.start()
+    kept.write_image(NUMBERS + "def run(data, names, more): return data[2]")
+    kept.start()
+    assert any("There are no samples" in line["message"] for line in kept.log()), "`more` has no example"
 
 
 def test_wrong_decorators_are_told_at_the_start(make_replica: Callable[[], Any]) -> None:
@@ -242,7 +272,7 @@ def test_wrong_decorators_are_told_at_the_start(make_replica: Callable[[], Any])
 @pytest.mark.shows(
     "Scripts that run unmodified",
     "Stand-ins only where the package is absent",
-    "an installed `inference_schema`, `azureml.core`",
+    "an `azureml` package beside the script; what it lacks comes from the replica",
 )
 def test_an_installed_package_goes_before_the_stand_ins(replica: Any) -> None:
     """Module by module: what the real `azureml` lacks still comes from the replica."""
@@ -356,6 +386,17 @@ def test_frames_in_the_bodies_of_other_servers(replica: Any) -> None:
     ):
         reply = replica.score(body)
         assert (reply.status, reply.status == 200 and reply.json) == (200, RECORDS), body
+    for other in (
+        {"data": RECORDS},
+        {"data": SPLIT},
+        {"input_data": SPLIT},
+        {"dataframe_split": SPLIT},
+        {"dataframe_records": RECORDS},
+        {"inputs": {"data": RECORDS}},
+        {"input_data": {"data": [[1, 0.5], [2, 1.5]]}},
+    ):
+        decoded = parse_schema({"input": {"data": FRAME["input"]["rows"]}}).decode(other)["data"]
+        assert decoded.to_dict("records") == RECORDS, f"an input that is itself called data: {other}"
     for wrong, pointer in (
         ({"dataframe_records": [{"a": 1}]}, "/dataframe_records/0/b"),
         ({"dataframe_split": {**SPLIT, "data": [[0.5, 1], [1.5, 2.5]]}}, "/dataframe_split/data/1/1"),
