@@ -148,8 +148,16 @@ def test_bad_input_over_the_wire(running: Any) -> None:
 
 
 def test_content_types(running: Any) -> None:
-    for good in ("application/json; charset=utf-8", "text/plain", "application/vnd.api+json", "Application/JSON"):
+    curls = "application/x-www-form-urlencoded"
+    for good in (
+        "application/json; charset=utf-8",
+        "text/plain",
+        "application/vnd.api+json",
+        "Application/JSON",
+        curls,
+    ):
         assert running.score(GOOD, {"content-type": good}).status == 200
+    assert running.score(b"x=1", {"content-type": curls}).status == 400
     for bad in ("application/octet-stream", "image/png"):
         reply = running.score(GOOD, {"content-type": bad})
         assert (reply.status, reply.error["code"]) == (415, "unsupported_media_type")
