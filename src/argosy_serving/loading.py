@@ -38,10 +38,10 @@ def load(image: Image, on_loop: OnLoop) -> Loaded:
         _prepare(schema)
     _init(script, image, on_loop)
     scorer = Scorer(script, schema, image.raw_strings)
-    samples, origin = image.samples, "Sample {}"
-    if not samples and image.schema is None and (example := _declared_example(schema)):
+    samples, origin = image.samples or (), "Sample {}"
+    if image.samples == () and image.schema is None and (example := _declared_example(schema)):
         samples, origin = ({"input": example},), "The example of run()'s decorators (give another with --sample)"
-    if not samples:
+    if not samples and image.samples is not None:
         logger.warning("There are no samples: the replica is ready after init(), untested.")
 
     def score(work: Work) -> None:

@@ -70,7 +70,7 @@ class Image:
     models: "tuple[ImageModel, ...]"
     script: str
     schema: "Mapping[str, Any] | None"
-    samples: "tuple[Mapping[str, Any], ...]"
+    samples: "tuple[Mapping[str, Any], ...] | None"  # None: somebody else asks them
     raw_strings: bool
 
     @property
@@ -128,7 +128,7 @@ def load_image(folder: Path) -> Image:
             models=tuple(ImageModel(str(model["name"]), int(model["version"])) for model in models),
             script=script,
             schema=data.get("schema"),
-            samples=tuple(data.get("samples") or ()),
+            samples=None if data.get("samples", ()) is None else tuple(data.get("samples", ())),
             raw_strings=serving.get("string_answers", "json") == "raw",
         )
     except (KeyError, TypeError, ValueError, AttributeError) as problem:

@@ -330,6 +330,18 @@ def test_a_parameter_type_of_the_scripts_own(argosy: Argosy, iris: Path, tmp_pat
     assert (broken.status, broken.error["code"]) == (500, "scoring_failed"), "what `run` itself raises stays an error"
 
 
+def test_an_example_that_is_no_request_needs_a_sample(argosy: Argosy, iris: Path, tmp_path: Path) -> None:
+    script = SCRIPT_OWN_TYPE.replace("'petals': '1.4x0.2'", "'petals': 'two sizes'")
+    made = ("manifest", "create", "-n", "told", "-m", iris / "iris.pkl", *files(tmp_path, script))
+    assert "answered the example of run()'s decorators" in argosy.ok(*made).err
+    failed = argosy("manifest", "test", "told")
+    assert failed.code == 1
+    assert "The example of run()'s decorators (give another with --sample): /flower: expected" in failed.out
+    (tmp_path / "sample.json").write_text(json.dumps({"flower": {"sepals": [6.7, 3.0], "petals": "5.2x2.3"}}))
+    argosy.ok(*made, "--sample", tmp_path / "sample.json")
+    assert argosy.json("manifest", "test", "told")["answers"][0]["output"] == 2
+
+
 SCRIPT_RAW = """
 import io
 from azureml.contrib.services.aml_request import AMLRequest, rawhttp
