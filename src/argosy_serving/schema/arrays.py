@@ -53,7 +53,7 @@ def compile_array(dtype: str, shape: Shape, nullable: bool) -> ArrayDecode:
         if (
             array is None
             or array.ndim != rank
-            or (fixed and not fits(array.shape, shape))
+            or (fixed and not _fits(array.shape, shape))
             or (careful or array.dtype.kind not in "iuf")
         ):
             _walk(value, at, shape, 0, leaf, {})
@@ -66,8 +66,7 @@ def compile_array(dtype: str, shape: Shape, nullable: bool) -> ArrayDecode:
     return decode
 
 
-def fits(actual: Sequence[int], shape: Shape) -> bool:
-    """Whether sizes are those of a shape, in which None is any size."""
+def _fits(actual: Sequence[int], shape: Shape) -> bool:
     return len(actual) == len(shape) and all(
         wanted is None or wanted == size for wanted, size in zip(shape, actual, strict=True)
     )
@@ -218,7 +217,7 @@ def _is_number(value: Any) -> bool:
 
 def _typed_leaf(expected: str, fits: Callable[[Any], bool]) -> Callable[[Any, str], Any]:
     def check(value: Any, at: str) -> Any:
-        if not fits(value):
+        if not _fits(value):
             raise InvalidInput(at, expected, describe(value))
         return value
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from argosy_serving.schema.arrays import Shape, compile_array, fits, leaves
+from argosy_serving.schema.arrays import Shape, compile_array, leaves
 from argosy_serving.schema.frames import Column
 from argosy_serving.schema.problems import InvalidInput, describe, step
 from argosy_serving.schema.typed import compile_typed
@@ -49,7 +49,8 @@ class Records:
         names = array.dtype.names
         if names is None or set(names) != set(self._names):
             raise InvalidInput(at, f"a structured array with {', '.join(self._names)}", f"one of {array.dtype}")
-        if not fits(array.shape, self._shape):
+        same = [size in (None, actual) for size, actual in zip(self._shape, array.shape, strict=False)]
+        if array.ndim != len(self._shape) or not all(same):
             wanted = ", ".join("any" if size is None else str(size) for size in self._shape)
             raise InvalidInput(at, f"an array of shape [{wanted}]", f"one of shape {list(array.shape)}")
         flat = array.reshape(-1)
