@@ -217,7 +217,7 @@ def _is_number(value: Any) -> bool:
 
 def _typed_leaf(expected: str, fits: Callable[[Any], bool]) -> Callable[[Any, str], Any]:
     def check(value: Any, at: str) -> Any:
-        if not _fits(value):
+        if not fits(value):
             raise InvalidInput(at, expected, describe(value))
         return value
 
