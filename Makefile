@@ -6,10 +6,10 @@ TESTS ?= tests
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format docs lock clean
+.PHONY: help setup demo test compatibility lint format docs lock clean
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/.installed ## make .venv and install what the lock holds
 
@@ -21,6 +21,9 @@ demo: setup ## train a model, register it, deploy two replicas and score real ro
 
 test: setup ## run every test that this machine can run, and list what was left out
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+
+compatibility: setup ## run the tests that show what works, and write docs/compatibility.md from them
+	@$(BIN)/python tools/compatibility_page.py
 
 lint: setup ## ruff, mypy --strict and the import rules
 	@$(BIN)/ruff check .

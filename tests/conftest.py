@@ -14,7 +14,11 @@ from typing import Any
 
 import pytest
 
+from argosy.errors import PythonNotFound
+from argosy.images.pythons import find_python
+
 Require = Callable[[str], str]
+RanWith = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -31,11 +35,22 @@ class Part:
         return None
 
 
+class PythonPart(Part):
+    """A Python of some version, wherever Argosy itself finds it: `programs` is the version alone."""
+
+    def find(self) -> str | None:
+        try:
+            return str(find_python(self.programs[0]).path)
+        except PythonNotFound:
+            return None
+
+
 PARTS = {
     "haproxy": Part(("haproxy", "/usr/sbin/haproxy"), "apt-get install haproxy"),
     "chromium": Part(("chromium", "chromium-browser", "google-chrome"), "apt-get install chromium"),
     "curl": Part(("curl",), "apt-get install curl"),
     "openssl": Part(("openssl",), "apt-get install openssl"),
+    **{f"python{x}": PythonPart((x,), f"uv python install {x}") for x in ("3.10", "3.11", "3.12", "3.13")},
 }
 
 
@@ -50,6 +65,12 @@ def require_part(part: str) -> str:
 @pytest.fixture(scope="session")
 def require() -> Require:
     return require_part
+
+
+@pytest.fixture
+def ran_with(record_property: Callable[[str, object], None]) -> RanWith:
+    """Say for docs/compatibility.md what a test ran with, such as `Python 3.10, numpy 1.21.6`."""
+    return lambda versions: record_property("ran_with", versions)
 
 
 def _all_required() -> bool:

@@ -157,7 +157,8 @@ class Recipe:
     `script` is the path of the scoring script within `files`. `schema` is a schema file's JSON or None. `samples` are
     request bodies (JSON values), each `{"input": ..., "output": ...}` with `output` absent when none is recorded.
     `secrets` maps variable names to references (`env:NAME`, `file:/path`), never to values. `serving` holds the
-    serving limits and switches that were set (names as in ServiceSettings, and `string_answers`: json or raw).
+    serving limits and switches that were set (names as in ServiceSettings, and `string_answers`: json or raw). The
+    names of the dependency files are what their user calls them, for messages.
     """
 
     models: list[ModelPin]
@@ -166,7 +167,9 @@ class Recipe:
     files: list[FileEntry]
     lock: Lock
     conda: str | None = None
+    conda_name: str = ""
     requirements: str | None = None
+    requirements_name: str = ""
     inferred: list[str] = field(default_factory=list)
     index_url: str = ""
     extra_index_urls: list[str] = field(default_factory=list)

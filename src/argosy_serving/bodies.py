@@ -21,6 +21,8 @@ from argosy_serving.schema.problems import step
 
 JSON = "application/json"
 FORM = "multipart/form-data"
+# What `curl -d` says of any body, unless it is told better.
+_CURL = "application/x-www-form-urlencoded"
 
 Read = Callable[[bytes], "dict[str, Any]"]
 Encoded = tuple[bytes, bytes, "list[tuple[bytes, bytes]]"]  # content type, body, further headers
@@ -28,7 +30,7 @@ Encoded = tuple[bytes, bytes, "list[tuple[bytes, bytes]]"]  # content type, body
 
 def is_json(kind: str) -> bool:
     """Text counts as JSON, for many clients send nothing better."""
-    return not kind or kind == JSON or kind.startswith("text/") or kind.endswith("+json")
+    return not kind or kind in (JSON, _CURL) or kind.startswith("text/") or kind.endswith("+json")
 
 
 @dataclass(frozen=True)

@@ -47,13 +47,17 @@ def _outputs(schema: "Schema | None") -> "list[Field]":
 def _tensors(schema: "Schema | None", each: Field) -> "list[dict[str, Any]]":
     if each.columns:
         return [
-            {"name": _column_name(schema, each, column), "datatype": _datatype(column), "shape": [-1]}
+            {"name": _column_name(schema, each, column), "datatype": _datatype(column), "shape": _sizes(each) or [-1]}
             for column in each.columns
         ]
     if each.type == "numpy":
-        shape = [-1 if size is None else size for size in each.shape]
+        shape = _sizes(each)
         return [{"name": each.name, "datatype": DATATYPES.get(each.dtype, BYTES), "shape": shape}]
     return [_standard_tensor(each)]
+
+
+def _sizes(each: Field) -> "list[int]":
+    return [-1 if size is None else size for size in each.shape]
 
 
 def _column_name(schema: "Schema | None", each: Field, column: Column) -> str:
@@ -219,6 +223,10 @@ def arguments(schema: Schema, tensors: Mapping[str, Tensor]) -> "dict[str, Any]"
 
 
 def _columns(schema: Schema, each: Field, tensors: Mapping[str, Tensor]) -> Any:
+    at = step("", each.name)
+    if len(each.shape) > 1:
+        fields = {name: tensor.array() for name, tensor in tensors.items()}
+        return schema.decode_typed(each.name, structured(fields, at), at)
     columns: dict[str, Any] = {}
     rows: "int | None" = None
     for name, tensor in tensors.items():
@@ -228,7 +236,6 @@ def _columns(schema: Schema, each: Field, tensors: Mapping[str, Tensor]) -> Any:
         if tensor.shape[0] != rows:
             raise InvalidInput(tensor.at, f"{rows} rows, as the first tensor has", f"{tensor.shape[0]}")
         columns[name] = tensor.texts() if tensor.datatype == BYTES else tensor.values.reshape(-1)
-    at = step("", each.name)
     if each.type == "numpy":
         return schema.decode_typed(each.name, structured(columns, at), at)
     return schema.decode_typed(each.name, columns, at)

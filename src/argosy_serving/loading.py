@@ -10,7 +10,7 @@ from typing import Any
 from argosy_serving.batching import Batcher
 from argosy_serving.request_context import REQUEST_ID
 from argosy_serving.samples import answer_samples
-from argosy_serving.schema import InvalidSchemaFile, Schema, parse_schema
+from argosy_serving.schema import InvalidSchemaFile, Schema, parse_schema, sample_from_schema
 from argosy_serving.scoring import Scorer, Work
 from argosy_serving.scripts import LoadFailed, Script, explain, load_script
 from argosy_serving.spec import Image
@@ -41,7 +41,10 @@ def load(image: Image, on_loop: OnLoop) -> Loaded:
     _init(script, image, on_loop)
     scorer = Scorer(script, schema, image.raw_strings)
     batcher = _batcher(script, scorer, image)
-    if not image.samples:
+    samples, origin = image.samples or (), "Sample {}"
+    if image.samples == () and image.schema is None and (example := _declared_example(schema)):
+        samples, origin = ({"input": example},), "The example of run()'s decorators (give another with --sample)"
+    if not samples and image.samples is not None:
         logger.warning("There are no samples: the replica is ready after init(), untested.")
 
     def score(work: Work) -> None:
@@ -54,7 +57,7 @@ def load(image: Image, on_loop: OnLoop) -> Loaded:
             if work.items is not None:
                 scorer.gather(work)
 
-    answer_samples(score, image.samples, schema is not None, image.code)
+    answer_samples(score, samples, schema is not None, image.code, origin)
     REQUEST_ID.set("")
     return Loaded(scorer, schema, script.is_async, script.raw_http, batcher)
 
@@ -70,6 +73,13 @@ def _batcher(script: Script, scorer: Scorer, image: Image) -> "Batcher | None":
         reason = f"max_batch_size is {image.max_batch_size}, but {why}: batches cannot be made."
         raise LoadFailed("script_error", reason)
     return Batcher(scorer, script.schema, image.max_batch_size, image.max_batch_delay_ms / 1000)
+
+
+def _declared_example(schema: "Schema | None") -> "dict[str, Any]":
+    """The request that the samples of the decorators make; empty when an input has none."""
+    if schema is None or not all(each.has_example for each in schema.inputs.values() if each.required):
+        return {}
+    return dict(sample_from_schema(schema))
 
 
 def _init(script: Script, image: Image, on_loop: OnLoop) -> None:

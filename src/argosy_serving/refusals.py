@@ -27,6 +27,8 @@ from typing import Any
 
 import orjson
 
+from argosy_serving.schema.problems import InvalidInput
+
 
 class Refusal(Exception):
     """An answer in the one JSON shape of errors."""
@@ -68,6 +70,11 @@ class HeadTooLarge(Refusal):
 
 class BadInput(Refusal):
     status, code = 400, "invalid_input"
+
+    @classmethod
+    def of(cls, problem: InvalidInput) -> "BadInput":
+        details = {"pointer": problem.pointer, "expected": problem.expected, "received": problem.received}
+        return cls(str(problem), details)
 
 
 class Unauthorized(Refusal):

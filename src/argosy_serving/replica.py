@@ -30,7 +30,7 @@ from argosy_serving.azure import finder as azure_modules
 from argosy_serving.listener import Listener
 from argosy_serving.loading import Loaded, load
 from argosy_serving.scratch import enter, prepare_scratch
-from argosy_serving.scripts import LoadFailed
+from argosy_serving.scripts import LoadFailed, in_user_code
 from argosy_serving.settings import InvalidSettings, SettingsFile
 from argosy_serving.spec import Image, InvalidSpec, Spec, load_image, load_spec
 from argosy_serving.state import DRAINING, FAILED, LOADING, READY, State
@@ -125,7 +125,8 @@ class Replica:
         except BaseException as problem:
             failed = problem if isinstance(problem, LoadFailed) else LoadFailed("init_failed", repr(problem))
             self._end_request()
-            logger.error("Not ready: %s", failed.reason, exc_info=problem.__cause__ or problem)
+            shown = problem if failed is not problem else in_user_code(problem.__cause__, self._image.code)
+            logger.error("Not ready: %s", failed.reason, exc_info=shown)
             self._call_loop(self._fail, failed)
             return None
         self._end_request()

@@ -182,8 +182,7 @@ class Scorer:
     def refusal(self, work: Work, problem: BaseException) -> Refusal:
         work.cause = problem
         if isinstance(problem, InvalidInput) and (not work.decoded_at or self._script.raw_http):
-            details = {"pointer": problem.pointer, "expected": problem.expected, "received": problem.received}
-            return BadInput(str(problem), details)
+            return BadInput.of(problem)
         if isinstance(problem, Refusal):
             return problem
         if isinstance(problem, NotEncodable):

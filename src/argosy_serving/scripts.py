@@ -97,6 +97,8 @@ def _bind(module: types.ModuleType, path: Path, schema: "Schema | None") -> Scri
     body = ""
     if schema is not None and not raw_http:
         _check_inputs(path.name, own, inputs, any(p.kind is p.VAR_KEYWORD for p in parameters.values()))
+        if declaration is None:
+            _check_optional(path.name, own, schema)
     else:
         required = [n for n, p in own.items() if p.default is p.empty]
         if len(required) > 1:
@@ -141,6 +143,15 @@ def _check_inputs(script: str, own: Mapping[str, inspect.Parameter], inputs: "se
         )
 
 
+def _check_optional(script: str, own: Mapping[str, inspect.Parameter], schema: Schema) -> None:
+    for name, each in schema.inputs.items():
+        if not each.required and name in own and own[name].default is inspect.Parameter.empty:
+            raise LoadFailed(
+                "script_error",
+                f"The schema says that {name!r} may be left out, but run() in {script} has no default for it.",
+            )
+
+
 def explain(problem: BaseException, code: Path) -> str:
     """Type and message of an error, with the last line of user code it passed through and what may help."""
     kind = type(problem).__name__
@@ -149,6 +160,14 @@ def explain(problem: BaseException, code: Path) -> str:
     else:
         told = f"{kind}: {_first_lines(str(problem))}" if str(problem) else kind
     return f"{told} ({_where(problem, code)}){_hint(problem)}"
+
+
+def in_user_code(problem: "BaseException | None", code: Path) -> "BaseException | None":
+    """The error with a traceback that begins in the user's code; None when it never got there."""
+    trace = problem.__traceback__ if problem is not None else None
+    while trace is not None and not Path(trace.tb_frame.f_code.co_filename).is_relative_to(code):
+        trace = trace.tb_next
+    return problem.with_traceback(trace) if problem is not None and trace is not None else None
 
 
 def _first_lines(text: str, limit: int = 600) -> str:

@@ -72,7 +72,7 @@ class Image:
     models: "tuple[ImageModel, ...]"
     script: str
     schema: "Mapping[str, Any] | None"
-    samples: "tuple[Mapping[str, Any], ...]"
+    samples: "tuple[Mapping[str, Any], ...] | None"  # None: somebody else asks them
     raw_strings: bool
     max_batch_size: int = 1  # rows in one call of `run`
     max_batch_delay_ms: float = 0.0
@@ -134,7 +134,7 @@ def load_image(folder: Path) -> Image:
             models=tuple(ImageModel(str(model["name"]), int(model["version"])) for model in models),
             script=script,
             schema=data.get("schema"),
-            samples=tuple(data.get("samples") or ()),
+            samples=None if data.get("samples", ()) is None else tuple(data.get("samples", ())),
             raw_strings=serving.get("string_answers", "json") == "raw",
             max_batch_size=int(serving.get("max_batch_size", 1)),
             max_batch_delay_ms=float(serving.get("max_batch_delay_ms", 0)),

@@ -18,6 +18,8 @@ DTYPES = {
     **{f"{sign}INT{bits}": f"{sign.lower()}int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)},
 }  # fmt: skip
 BYTES = "BYTES"
+# The upper half of an FP32. numpy has no such type, so it comes in as float32.
+BF16 = "BF16"
 DATATYPES = {dtype: datatype for datatype, dtype in DTYPES.items()}
 _MOST_AXES = 32
 
@@ -39,14 +41,20 @@ class Tensor:
         except UnicodeDecodeError:
             raise InvalidInput(self.at, "text in UTF-8", "other bytes") from None
 
+    def array(self) -> Any:
+        """The values as an array, BYTES as text. Raises InvalidInput."""
+        import numpy as np  # here, because only the model's own environment has it
+
+        return _reshaped(np.array(self.texts()), list(self.shape), self.at) if self.datatype == BYTES else self.values
+
 
 def parse_tensor(entry: Any, at: str, binary: memoryview) -> "tuple[Tensor, int]":
     """An entry of `inputs` and how many bytes of `binary` are its data. Raises InvalidInput."""
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise InvalidInput(at, "an object with name, shape, datatype and data", describe(entry))
     name, datatype, shape = entry["name"], entry.get("datatype"), entry.get("shape")
-    if not isinstance(datatype, str) or (datatype != BYTES and datatype not in DTYPES):
-        raise InvalidInput(step(at, "datatype"), f"one of {', '.join((*DTYPES, BYTES))}", describe(datatype))
+    if not isinstance(datatype, str) or (datatype not in (BYTES, BF16) and datatype not in DTYPES):
+        raise InvalidInput(step(at, "datatype"), f"one of {', '.join((*DTYPES, BF16, BYTES))}", describe(datatype))
     sizes = isinstance(shape, list) and all(type(size) is int and 0 <= size < 2**40 for size in shape)
     if not isinstance(shape, list) or not sizes or len(shape) > _MOST_AXES:
         raise InvalidInput(step(at, "shape"), "an array of sizes", describe(shape))
@@ -74,7 +82,8 @@ def _from_json(data: Any, datatype: str, shape: list[int], at: str) -> Any:
     if datatype == BYTES:
         return [text.encode("utf-8", "surrogatepass") for text in compile_array("str", axes, False)(data, at, True)
                 .reshape(-1).tolist()]  # fmt: skip
-    return _reshaped(compile_array(DTYPES[datatype], axes, False)(data, at, True), shape, at)
+    dtype = "float32" if datatype == BF16 else DTYPES[datatype]
+    return _reshaped(compile_array(dtype, axes, False)(data, at, True), shape, at)
 
 
 def _from_binary(data: memoryview, datatype: str, shape: list[int], at: str) -> Any:
@@ -82,12 +91,14 @@ def _from_binary(data: memoryview, datatype: str, shape: list[int], at: str) -> 
 
     count = math.prod(shape)
     if datatype != BYTES:
-        dtype = np.dtype(DTYPES[datatype]).newbyteorder("<")
+        dtype = np.dtype("uint16" if datatype == BF16 else DTYPES[datatype]).newbyteorder("<")
         if len(data) != count * dtype.itemsize:
             raise InvalidInput(at, f"{count * dtype.itemsize} bytes for the shape {shape}", f"{len(data)}")
         array = np.frombuffer(data, dtype=dtype) if count else np.empty(0, dtype)
         if datatype == "BOOL" and count and (np.frombuffer(data, dtype=np.uint8) > 1).any():
             raise InvalidInput(at, "bytes of 0 and 1", "others")
+        if datatype == BF16:
+            array = (array.astype(np.uint32) << 16).view(np.float32)
         return _reshaped(array, shape, at)
     found: list[bytes] = []
     place = 0

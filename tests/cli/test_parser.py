@@ -37,7 +37,7 @@ def test_the_commands_are_these() -> None:
         + [f"model {verb}" for verb in ("register", "list", "show", "download", "alias", "tag", "delete")]
         + [f"{noun} {verb}" for noun in ("manifest", "image", "env") for verb in ("create", "list", "show", "delete")]
         + [f"service {verb}" for verb in ("create", "update", "list", "show", "run", "usage", "keys", "logs", "history",
-                                          "rollback", "scale", "wait", "delete")]
+                                          "rollback", "scale", "tune", "wait", "delete")]
     )  # fmt: skip
 
 

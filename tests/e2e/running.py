@@ -106,6 +106,12 @@ class Argosy:
     def key(self, service: str, slot: str = "primary") -> str:
         return str(self.json("service", "keys", service)[slot])
 
+    def versions(self, manifest: str, *packages: str) -> str:
+        """What a manifest runs with, of these: `Python 3.12, scikit-learn 1.8.0`."""
+        lock = self.json("manifest", "show", manifest)["recipe"]["lock"]
+        found = [f"{name} {lock['packages'][name]}" for name in packages if name in lock["packages"]]
+        return ", ".join([f"Python {lock['python']}", *found])
+
     def processes(self) -> list[psutil.Process]:
         """Every living process that belongs to this home: by its environment or its command line."""
         mine = []

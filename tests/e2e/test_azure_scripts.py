@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from conftest import RanWith
 from e2e.calls import Reply, call
 from e2e.running import Argosy
 
@@ -119,7 +120,22 @@ if __name__ == '__main__':
 """
 
 
-def test_2017(argosy: Argosy, iris: Path, tmp_path: Path) -> None:
+@pytest.mark.shows(
+    "Scripts that run unmodified",
+    "2017 Azure ML: script, conda file and schema file",
+    "`init()`, `run(input_df)`, `joblib.load('iris.pkl')` in the working directory, `azureml.api.schema`",
+)
+@pytest.mark.shows(
+    "Scripts that run unmodified",
+    "2017 Azure ML: the pickled part of a schema file is never loaded",
+    "a file whose pickle would write a marker",
+)
+@pytest.mark.shows(
+    "Scripts that run unmodified",
+    "2017 Azure ML: `ModelDataCollector`",
+    "`collect(input_df)`, rows in the log with `AML_MODEL_DC_DEBUG=true`",
+)
+def test_2017(argosy: Argosy, iris: Path, tmp_path: Path, ran_with: RanWith) -> None:
     """Script, schema file and conda file as they were; the pickle in the schema file is loaded nowhere."""
     marker = tmp_path / "marker"
     (tmp_path / "schema.json").write_text(json.dumps(schema_of_2017(marker)))
@@ -137,6 +153,7 @@ def test_2017(argosy: Argosy, iris: Path, tmp_path: Path) -> None:
     assert ",of-2017,6.7,3.0,5.2,2.3" in printed
     notes = " ".join(argosy.json("manifest", "show", "of2017")["notes"])
     assert "azureml.datacollector==0.1.0a13 is left out" in notes and "azure-ml-api-sdk==0.1.0a11 is left out" in notes
+    ran_with(argosy.versions("of2017", "scikit-learn", "numpy", "pandas"))
     assert not marker.exists()
     pickle.loads(base64.b64decode(schema_of_2017(marker)["input"]["input_df"]["internal"])).close()
     assert marker.exists(), "loading it would have written the marker"
@@ -174,12 +191,28 @@ def run(data, more, Inputs, method='predict'):
 
 
 @pytest.mark.parametrize("real", [True, False], ids=["the real inference-schema", "without it"])
-def test_stacked_decorators(argosy: Argosy, iris: Path, tmp_path: Path, real: bool) -> None:
+@pytest.mark.shows(
+    "Scripts that run unmodified",
+    "Azure ML v1/v2: stacked `@input_schema`/`@output_schema`, the real package or without it",
+    "pandas, numpy, nested and standard types of `inference_schema`",
+)
+@pytest.mark.shows(
+    "Scripts that run unmodified",
+    "Azure ML v1/v2: a registered folder keeps its name",
+    "`os.path.join(os.getenv('AZUREML_MODEL_DIR'), 'models', 'iris.pkl')`",
+)
+@pytest.mark.shows(
+    "Scripts that run unmodified",
+    "Azure ML v1/v2: conda files",
+    "`numpy=`, `scikit-learn=` as conda packages; `azureml-inference-server-http`, `inference-schema` under `pip:`",
+)
+def test_stacked_decorators(argosy: Argosy, iris: Path, tmp_path: Path, real: bool, ran_with: RanWith) -> None:
     """A registered folder keeps its name; the decorators, installed or the replica's own, make the schema."""
     name = "decorated" if real else "own-decorators"
     conda = OF_TODAY if real else None
     argosy.ok("service", "create", name, "-m", iris, *files(tmp_path, SCRIPT_DECORATED, conda))
     packages = argosy.json("manifest", "show", name)["recipe"]["lock"]["packages"]
+    ran_with(argosy.versions(name, "scikit-learn", "numpy", "pandas", "inference-schema"))
     assert ("inference-schema" in packages) is real and "azureml-inference-server-http" not in packages
     row = list(OTHER.values())
     body = {"data": [FLOWER], "more": [row], "Inputs": {"data": [row, row]}}
@@ -205,6 +238,16 @@ def test_stacked_decorators(argosy: Argosy, iris: Path, tmp_path: Path, real: bo
     assert served["ServiceOutput"]["type"] == "array"
 
 
+@pytest.mark.shows(
+    "Scripts that run unmodified",
+    "Azure ML v1/v2: a registered file lies directly in `AZUREML_MODEL_DIR`",
+    "`os.path.join(os.environ['AZUREML_MODEL_DIR'], 'iris.pkl')`",
+)
+@pytest.mark.shows(
+    "Scripts that run unmodified",
+    "Bodies of Azure ML's and MLflow's servers",
+    '`{column: {"0": v}}`, `input_data`, `dataframe_split`, `dataframe_records`, `inputs`, `instances`',
+)
 def test_a_registered_file_and_the_bodies_of_mlflow(argosy: Argosy, iris: Path, tmp_path: Path) -> None:
     script = (
         "import os, joblib, pandas as pd\n"
@@ -231,6 +274,72 @@ def test_a_registered_file_and_the_bodies_of_mlflow(argosy: Argosy, iris: Path, 
         {"instances": rows},
     ):
         assert score(argosy, "bodies", body).json == [2, 0], body
+
+
+SCRIPT_OWN_TYPE = """
+import os, joblib
+from inference_schema.schema_decorators import input_schema
+from inference_schema.parameter_types.abstract_parameter_type import AbstractParameterType
+
+class Flower(AbstractParameterType):
+    def __init__(self):
+        super().__init__(None)
+
+    def deserialize_input(self, input_data):
+        if input_data.get('kind') == 'crash':
+            raise RuntimeError('no such flower')
+        return [float(input_data['sepals'][n]) for n in (0, 1)] + [float(v) for v in input_data['petals'].split('x')]
+
+    def input_to_swagger(self):
+        return {'type': 'object', 'example': {'sepals': [5.1, 3.5], 'petals': '1.4x0.2'}}
+
+def init():
+    global model
+    model = joblib.load(os.path.join(os.environ['AZUREML_MODEL_DIR'], 'iris.pkl'))
+
+@input_schema('flower', Flower())
+def run(flower):
+    if flower[0] < 0:
+        raise ValueError('the script itself')
+    return int(model.predict([flower])[0])
+"""
+
+
+@pytest.mark.shows(
+    "Scripts that run unmodified",
+    "Azure ML v1/v2: a parameter type of the script's own",
+    "`class Flower(AbstractParameterType)`; what `deserialize_input` refuses is a 400 with `/flower`",
+)
+@pytest.mark.parametrize("real", [True, False], ids=["the real inference-schema", "without it"])
+def test_a_parameter_type_of_the_scripts_own(argosy: Argosy, iris: Path, tmp_path: Path, real: bool) -> None:
+    name = "own-type" if real else "own-type-bare"
+    conda = OF_TODAY if real else None
+    argosy.ok("service", "create", name, "-m", iris / "iris.pkl", *files(tmp_path, SCRIPT_OWN_TYPE, conda))
+    good = {"sepals": [6.7, 3.0], "petals": "5.2x2.3"}
+    assert score(argosy, name, {"flower": good}).json == 2
+    for wrong, said in (
+        ({**good, "petals": "5.2xx"}, "could not convert"),
+        ({"sepals": [1, 2]}, "petals"),
+        ({**good, "sepals": [1]}, "out of range"),
+        ({**good, "sepals": None}, "NoneType"),
+    ):
+        refused = score(argosy, name, {"flower": wrong})
+        assert (refused.status, refused.error["details"]["pointer"]) == (400, "/flower")
+        assert "Flower" in refused.error["details"]["expected"] and said in refused.error["details"]["received"]
+    broken = score(argosy, name, {"flower": {**good, "sepals": [-1, 1]}})
+    assert (broken.status, broken.error["code"]) == (500, "scoring_failed"), "what `run` itself raises stays an error"
+
+
+def test_an_example_that_is_no_request_needs_a_sample(argosy: Argosy, iris: Path, tmp_path: Path) -> None:
+    script = SCRIPT_OWN_TYPE.replace("'petals': '1.4x0.2'", "'petals': 'two sizes'")
+    made = ("manifest", "create", "-n", "told", "-m", iris / "iris.pkl", *files(tmp_path, script))
+    assert "answered the example of run()'s decorators" in argosy.ok(*made).err
+    failed = argosy("manifest", "test", "told")
+    assert failed.code == 1
+    assert "The example of run()'s decorators (give another with --sample): /flower: expected" in failed.out
+    (tmp_path / "sample.json").write_text(json.dumps({"flower": {"sepals": [6.7, 3.0], "petals": "5.2x2.3"}}))
+    argosy.ok(*made, "--sample", tmp_path / "sample.json")
+    assert argosy.json("manifest", "test", "told")["answers"][0]["output"] == 2
 
 
 SCRIPT_RAW = """
@@ -283,6 +392,11 @@ def pixels_of(picture: bytes) -> list[bytes]:
     return [bytes(line[place : place + 3]) for place in range(0, len(line), 3)]
 
 
+@pytest.mark.shows(
+    "Scripts that run unmodified",
+    "Azure ML v1/v2: `@rawhttp`",
+    "`AMLRequest.files['image']` of a multipart form, `AMLResponse` with image bytes",
+)
 def test_a_picture_in_and_a_picture_out(argosy: Argosy, iris: Path, tmp_path: Path) -> None:
     """Raw HTTP: a form with a file, answered by the bytes of another."""
     conda = "dependencies:\n  - pillow\n  - pip:\n    - azureml-contrib-services\n    - azureml-defaults==1.60.0\n"
@@ -300,6 +414,11 @@ def test_a_picture_in_and_a_picture_out(argosy: Argosy, iris: Path, tmp_path: Pa
     assert (broken.status, broken.error["code"]) == (400, "invalid_input")
 
 
+@pytest.mark.shows(
+    "Scripts that run unmodified",
+    "Generators",
+    "`async def run` that yields: server-sent events, or a line of JSON each",
+)
 def test_an_answer_in_events_comes_through_the_gateway(argosy: Argosy, iris: Path, tmp_path: Path) -> None:
     script = (
         "import joblib, json\n"

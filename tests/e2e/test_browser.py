@@ -49,6 +49,11 @@ def test_the_page_of_the_control_plane(argosy: Argosy, browser: Browser) -> None
     only_from(page, url)
 
 
+@pytest.mark.shows(
+    "Documents",
+    "Swagger UI in a real browser",
+    "the key field, the sample scored from the page, no other host asked",
+)
 def test_a_service_is_tried_out(argosy: Argosy, recipe: RecipeFolder, browser: Browser) -> None:
     """As a person does: the key as the password of the page, then once more for the calls."""
     argosy.ok("service", "create", "doubling", "-m", recipe.model(2), *recipe.options())

@@ -103,6 +103,26 @@ def test_hot_settings_do_not_make_a_revision(argosy: Argosy, wine: str) -> None:
     assert [r["pid"] for r in after["replicas"]] == [r["pid"] for r in before["replicas"]]
 
 
+def test_limits_of_bodies_and_starts(argosy: Argosy, recipe: RecipeFolder) -> None:
+    """What reaches running replicas does so at once; a replica's start is its revision's."""
+    name = "limited"
+    argosy.ok("service", "create", name, "-m", recipe.model(2), *recipe.options(), "--init-timeout-s", "300")
+    url, key = argosy.json("service", "show", name)["scoring_url"], argosy.key(name)
+    before = argosy.json("service", "show", name)["live_revision"]
+    limits = ("--max-body-bytes", "40", "--overload-status", "503", "--log-level", "debug")
+    after = argosy.json("service", "update", name, *limits)
+    assert after["live_revision"] == before
+    kept = {each: after["settings"][each] for each in ("max_body_bytes", "overload_status", "log_level")}
+    assert kept == {"max_body_bytes": 40, "overload_status": 503, "log_level": "debug"}
+    assert call(url, {"numbers": [1] * 40}, token=key).status == 413
+    assert call(url, {"numbers": [1]}, token=key).status == 200
+    after = argosy.json("service", "update", name, "--init-timeout-s", "50", "--max-body-bytes", "20000000")
+    assert (after["live_revision"], after["settings"]["init_timeout_s"]) == (before + 1, 50)
+    for words in (("--overload-status", "418"), ("--log-level", "loud"), ("--max-body-bytes", "0")):
+        assert words[1] in argosy.fails("service", "update", name, *words)
+    argosy.ok("service", "delete", name, "--yes")
+
+
 def test_a_manifest_renewed_for_a_new_model(argosy: Argosy, recipe: RecipeFolder) -> None:
     argosy.ok("model", "register", recipe.model(2), "-n", "renew")
     old = argosy.json("manifest", "create", "-n", "renew", "-i", "renew:1", *recipe.options(), "-e", "A=1")

@@ -3,9 +3,16 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from e2e.running import Argosy, RecipeFolder
 
 
+@pytest.mark.shows(
+    "The local loop",
+    "`argosy manifest test`",
+    "answers, time per stage, the difference from the recorded answer",
+)
 def test_samples_times_and_differences(argosy: Argosy, recipe: RecipeFolder, tmp_path: Path) -> None:
     (tmp_path / "sample.json").write_text(json.dumps({"input": {"numbers": [1, 2]}, "output": [2.0, 5.0]}))
     made = ("manifest", "create", "-n", "doubled", "-m", recipe.model(2), *recipe.options())
@@ -37,6 +44,11 @@ def test_json_inside_a_string_is_warned_of(argosy: Argosy, recipe: RecipeFolder)
     assert "warning: run() returns a string that holds JSON" in argosy.ok("manifest", "test", "texts").out
 
 
+@pytest.mark.shows(
+    "The local loop",
+    "A missing package names the file to change",
+    "``add a line `pyyaml` to requirements.txt``",
+)
 def test_a_missing_package_names_the_file_to_change(argosy: Argosy, recipe: RecipeFolder) -> None:
     script = "import yaml\ndef run(numbers):\n    return numbers\n"
     options = ("-m", recipe.model(2), *recipe.options(script))
@@ -47,6 +59,20 @@ def test_a_missing_package_names_the_file_to_change(argosy: Argosy, recipe: Reci
     assert "fix: 'yaml' is missing: add a line `pyyaml` to requirements.txt." in done.out
     said = argosy.fails("service", "create", "lacking", *options, code=2)
     assert "add a line `pyyaml` to requirements.txt." in said
+
+
+def test_advice_names_the_file_that_the_user_has(argosy: Argosy, recipe: RecipeFolder, tmp_path: Path) -> None:
+    """Also for manifests that are made from another, where no file is given."""
+    script = "import yaml\ndef run(numbers):\n    return numbers\n"
+    (tmp_path / "my-conda.yaml").write_text("dependencies:\n  - joblib\n")
+    (tmp_path / "score.py").write_text(script)
+    options = ("-s", recipe.folder / "schema.json", "-c", tmp_path / "my-conda.yaml", "-f", tmp_path / "score.py")
+    argosy.ok("manifest", "create", "-n", "named", "-m", recipe.model(2), *options)
+    argosy.ok("manifest", "create", "-n", "renewed", "--from", "named:1", "-m", recipe.model(3))
+    for name in ("named", "renewed"):
+        done = argosy("manifest", "test", name)
+        assert done.code == 1
+        assert "fix: 'yaml' is missing: add `pyyaml` to `dependencies` in my-conda.yaml." in done.out
 
 
 def test_what_run_raises_is_shown(argosy: Argosy, recipe: RecipeFolder) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from uv import find_uv_bin
 
+from conftest import RanWith
 from e2e.calls import call
 from e2e.running import Argosy
 
@@ -45,20 +46,26 @@ def classes(answer: Any) -> list[int]:
     return [row.index(max(row)) if isinstance(row, list) else row for row in answer]
 
 
+def served(file: str, what: str, body: Any, *requirements: str) -> Any:
+    mark = pytest.mark.shows("Models without a script", what, f"`argosy service create iris -m {file}`")
+    return pytest.param(file, body, list(requirements), marks=mark, id=file)
+
+
 SERVED = [
-    ("frame.joblib", ROWS, []),
-    ("array.joblib", ARRAY, []),
-    ("trees.ubj", ROWS, ["xgboost-cpu", "pandas"]),
-    ("leaves.txt", ARRAY, []),
-    ("leaves.joblib", ARRAY, []),
-    ("linear.onnx", {"X": ARRAY["data"]}, []),
-    ("iris_model", ROWS, []),
+    served("frame.joblib", "scikit-learn pipeline of a DataFrame", ROWS),
+    served("array.joblib", "scikit-learn pipeline of an array", ARRAY),
+    served("trees.ubj", "XGBoost booster", ROWS, "xgboost-cpu", "pandas"),
+    served("leaves.txt", "LightGBM booster", ARRAY),
+    served("leaves.joblib", "LightGBM estimator", ARRAY),
+    served("linear.onnx", "ONNX graph", {"X": ARRAY["data"]}),
+    served("iris_model", "MLflow model folder", ROWS),
 ]
+FRAMEWORKS = ("scikit-learn", "xgboost-cpu", "lightgbm", "onnxruntime", "mlflow-skinny")
 
 
-@pytest.mark.parametrize(("file", "body", "requirements"), SERVED, ids=[served[0] for served in SERVED])
+@pytest.mark.parametrize(("file", "body", "requirements"), SERVED)
 def test_a_model_is_served_by_its_file_alone(
-    argosy: Argosy, models: Path, tmp_path: Path, file: str, body: Any, requirements: list[str]
+    argosy: Argosy, models: Path, tmp_path: Path, file: str, body: Any, requirements: list[str], ran_with: RanWith
 ) -> None:
     name = file.replace("_", "-").replace(".", "-")
     options: list[object] = []
@@ -78,9 +85,15 @@ def test_a_model_is_served_by_its_file_alone(
     assert bad.status == 400
     tested = argosy.ok("manifest", "test", name, "-o", "json").json
     assert tested["ok"]
+    ran_with(argosy.versions(name, *FRAMEWORKS))
     argosy.ok("service", "delete", name, "--yes")
 
 
+@pytest.mark.shows(
+    "Models without a script",
+    "MLflow: `conda.yaml`, the signature and the input example",
+    "the lock, the schema and the sample of the manifest",
+)
 def test_mlflow_gives_its_dependencies_and_its_example(argosy: Argosy, models: Path) -> None:
     argosy.ok("manifest", "create", "-n", "flow", "-m", models / "iris_model")
     recipe = argosy.json("manifest", "show", "flow")["recipe"]
@@ -89,6 +102,38 @@ def test_mlflow_gives_its_dependencies_and_its_example(argosy: Argosy, models: P
     assert [c["dtype"] for c in recipe["schema"]["input"]["data"]["columns"]] == ["float64"] * 4
 
 
+@pytest.mark.shows(
+    "Models without a script",
+    "MLflow: parameters of the signature",
+    '`{"dataframe_records": [..], "params": {"factor": 2}}` reaches `predict(params=)`',
+)
+def test_parameters_of_an_mlflow_model(argosy: Argosy, models: Path) -> None:
+    argosy.ok("service", "create", "told", "-m", models / "told_model")
+    assert "model.predict(data, params=params)" in argosy.ok("manifest", "show", "told", "--script").out
+    recipe = argosy.json("manifest", "show", "told")["recipe"]
+    assert recipe["samples"][0]["input"]["params"] == {"method": "predict", "factor": 1.0, "most": 10}
+    assert recipe["samples"][0]["input"]["data"][0] == dict(zip(COLUMNS, SETOSA, strict=True))
+    url, key = argosy.json("service", "show", "told")["scoring_url"], argosy.key("told")
+    rows = ROWS["data"]
+    split = {"columns": COLUMNS, "data": [SETOSA, VIRGINICA]}
+    for body, answer in (
+        ({"data": rows}, [0.0, 2.0]),
+        ({"data": rows, "params": {"factor": 2}}, [0.0, 4.0]),
+        ({"dataframe_records": rows, "params": {"factor": 2.5, "unknown": 1}}, [0.0, 5.0]),
+        ({"dataframe_split": split, "params": {"most": 1}}, [0.0]),
+        ({"inputs": rows, "params": {}}, [0.0, 2.0]),
+    ):
+        reply = call(url, body, token=key)
+        assert (reply.status, reply.json) == (200, answer), (body, reply.content)
+    refused = call(url, {"data": rows, "params": {"most": 1.5}}, token=key)
+    assert (refused.status, refused.error["details"]["pointer"]) == (400, "/params/most")
+
+
+@pytest.mark.shows(
+    "Models without a script",
+    "The generated script can be edited",
+    "`argosy manifest show NAME --script`",
+)
 def test_the_generated_script_can_be_edited(argosy: Argosy, models: Path, tmp_path: Path) -> None:
     argosy.ok("manifest", "create", "-n", "edited", "-m", models / "frame.joblib")
     script = argosy.ok("manifest", "show", "edited", "--script").out

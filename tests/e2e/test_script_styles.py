@@ -38,6 +38,11 @@ def schema_file(folder: Path, inputs: dict[str, object]) -> Path:
     return path
 
 
+@pytest.mark.shows(
+    "Scripts that run unmodified",
+    "2017 Azure ML: answers that are JSON inside a string",
+    "`return json.dumps(...)`; `--string-answers raw` undoes it",
+)
 def test_a_script_of_2017_keeps_its_callers(argosy: Argosy, recipe: RecipeFolder) -> None:
     """The model lies in the working directory, and the JSON string that `run` returns is encoded once more."""
     script = (
@@ -58,6 +63,11 @@ def test_a_script_of_2017_keeps_its_callers(argosy: Argosy, recipe: RecipeFolder
     assert score(argosy, "style2017", {"numbers": [1]}).json == {"result": [2], "label": "é"}
 
 
+@pytest.mark.shows(
+    "Scripts that run unmodified",
+    "Azure ML v1/v2: `run(raw_data)` without a schema",
+    "`json.loads(raw_data)['data']`",
+)
 def test_a_current_azure_script_runs_unmodified(argosy: Argosy, recipe: RecipeFolder) -> None:
     script = (
         "import json, logging, os\n"

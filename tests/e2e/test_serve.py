@@ -64,6 +64,11 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Serving]]:
             serving.stop()
 
 
+@pytest.mark.shows(
+    "The local loop",
+    "`argosy serve`",
+    "`argosy serve score.py -m model.joblib -s schema.json`, its `curl` line",
+)
 def test_it_serves_like_an_image_and_drains(serve: Callable[..., Serving], recipe: RecipeFolder) -> None:
     folder = recipe.folder
     serving = serve(folder / "score.py", "-m", recipe.model(3), "-s", folder / "schema.json")
@@ -80,6 +85,11 @@ def test_it_serves_like_an_image_and_drains(serve: Callable[..., Serving], recip
     assert "ends with exit code 0" in serving.err
 
 
+@pytest.mark.shows(
+    "The local loop",
+    "`argosy serve --key`",
+    "401 without it",
+)
 def test_a_key(serve: Callable[..., Serving], recipe: RecipeFolder) -> None:
     folder = recipe.folder
     serving = serve(folder / "score.py", "-m", recipe.model(3), "-s", folder / "schema.json", "--key", "k 1")
@@ -89,6 +99,11 @@ def test_a_key(serve: Callable[..., Serving], recipe: RecipeFolder) -> None:
     assert "Authorization: Bearer k 1" in serving.out
 
 
+@pytest.mark.shows(
+    "The local loop",
+    "`argosy serve --reload`",
+    "script, model, and mistakes",
+)
 def test_reload_follows_script_model_and_mistakes(
     serve: Callable[..., Serving], recipe: RecipeFolder, tmp_path: Path
 ) -> None:

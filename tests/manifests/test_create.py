@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from argosy.errors import InvalidFile, InvalidOption, InvalidSchema, InvalidScript, NotFound, TooLarge, UserError
+from argosy.errors import (
+    InvalidDependencies,
+    InvalidFile,
+    InvalidOption,
+    InvalidSchema,
+    InvalidScript,
+    NotFound,
+    TooLarge,
+    UserError,
+)
 from argosy.manifests import create as create_module
 from argosy.manifests.create import ManifestBuilder
 from argosy.manifests.dependencies import Dependencies
@@ -216,6 +225,19 @@ def test_from_with_other_dependencies_or_schema(workshop: Workshop) -> None:
     text = {"input": {"numbers": {"type": "standard", "swagger": {"type": "string", "example": "one"}}}}
     third = workshop.create_only(name="iris", **{"from": "iris", "schema": text})
     assert third.recipe.samples == [{"input": {"numbers": "one"}}], "old samples do not fit a new schema"
+
+
+def test_dependency_files_keep_their_names(workshop: Workshop) -> None:
+    """In the recipe, and in those made from it, so that advice names the file that the user has."""
+    workshop.create(requirements="joblib==1.4\n", requirements_name="pins.txt")
+    second = workshop.create_only(name="iris", **{"from": "iris", "samples": [{"input": {"numbers": [2.0]}}]})
+    assert (second.recipe.requirements_name, second.recipe.conda_name) == ("pins.txt", "")
+    with pytest.raises(InvalidDependencies, match=r"pins\.txt line 1"):
+        workshop.create_only(
+            name="iris", **{"from": "iris", "requirements": "./x.whl\n", "requirements_name": "pins.txt"}
+        )
+    third = workshop.create_only(name="iris", **{"from": "iris", "conda": "dependencies:\n  - joblib\n"})
+    assert (third.recipe.requirements_name, third.recipe.conda_name) == ("", "conda.yml")
 
 
 def test_entries_are_plain_records(workshop: Workshop) -> None:

@@ -50,6 +50,17 @@ def test_inputs_that_a_generated_script_cannot_take(names: list[str]) -> None:
     assert "**inputs" in render(model("mlflow"), names)
 
 
+def test_parameters_of_mlflow_reach_predict() -> None:
+    params = {"params": {"type": "standard", "required": False, "swagger": {"type": "object"}}}
+    told = model("mlflow", "m", {**(features(["a"], None) or {}), **params})
+    made = generate([told], None, read)
+    assert made.has_sample
+    assert "def run(data, params=None):" in made.script and "predict(data, params=params)" in made.script
+    several = render(told, ["a", "b", "params"])
+    assert "def run(params=None, **inputs):" in several and "predict(inputs, params=params)" in several
+    assert "**inputs" in render(model("mlflow"), ["a", "params"]), "without the model's word it is an input"
+
+
 def test_free_shapes_have_no_sample() -> None:
     assert not generate([model("estimator", inputs=features(None, None))], None, read).has_sample
 

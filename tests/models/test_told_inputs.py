@@ -17,6 +17,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from argosy.models.inputs import usable
 from argosy.models.inspection import inspect
 from argosy.models.mlflow_signature import signature_inputs
 from argosy.records import Inspection
@@ -202,6 +203,38 @@ def test_a_signature_of_columns_with_its_example() -> None:
     assert found is not None
     assert [c["dtype"] for c in found["data"]["columns"]] == ["float64", "str", "datetime64[ns]", "int64"]
     assert found["data"]["example"] == [{"a": 1.5, "b": "x", "when": "2024-01-01", "n": 3}]
+
+
+def test_parameters_of_a_signature() -> None:
+    columns = [{"name": "x", "type": "double"}]
+    params = [
+        {"name": "k", "type": "long", "default": 3, "shape": None},
+        {"name": "labels", "dtype": "string", "default": ["a"], "shape": [-1]},
+        {"name": "when", "type": "datetime", "default": None, "shape": None},
+        {"name": "what", "type": "object", "properties": {}, "default": {}},
+    ]
+    saved = {"inputs": {"columns": ["x"], "data": [[1.5]]}, "params": {"k": 1}}
+    found = signature_inputs({"inputs": json.dumps(columns), "params": json.dumps(params)}, json.dumps(saved))
+    assert found is not None and list(found) == ["data", "params"]
+    assert found["data"]["example"] == [{"x": 1.5}]
+    entry = found["params"]
+    assert entry["required"] is False and entry["example"] == {"k": 3, "labels": ["a"], "when": None, "what": {}}
+    assert entry["swagger"]["properties"] == {
+        "k": {"type": "integer", "format": "int64"},
+        "labels": {"type": "array", "items": {"type": "string"}},
+        "when": {"type": "string", "nullable": True},
+        "what": {},
+    }
+    assert found == usable(found)
+    endless = signature_inputs(
+        {"inputs": columns, "params": [{"name": "k", "type": "double", "default": float("inf")}]}
+    )
+    assert endless is not None and "example" not in endless["params"]
+    for nothing in ("[", "{}", "[1]", "[]", None):
+        assert list(signature_inputs({"inputs": columns, "params": nothing}) or ()) == ["data"]
+    tensor = {"type": "tensor", "name": "params", "tensor-spec": {"dtype": "float32", "shape": [-1]}}
+    own = signature_inputs({"inputs": [tensor], "params": params})
+    assert own is not None and own["params"]["type"] == "numpy", "an input of that name is the input"
 
 
 def test_a_signature_of_tensors() -> None:

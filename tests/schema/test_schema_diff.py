@@ -27,6 +27,7 @@ ROW = {"type": "object", "properties": {"a": {"type": "integer"}}}
 BREAKS = [
     (ARRAY, {"input": {}}, "/input/x: removed"),
     ({"input": {}}, ARRAY, "/input/x: new input"),
+    (one(required=False), one(), "/input/x: required now"),
     (ARRAY, {"input": {"y": ARRAY["input"]["x"]}}, "/input/x: renamed to 'y'"),
     (ARRAY, one("numpy", dtype="float32", shape=[None, 5]), "/input/x/*: from 4 items to 5 items"),
     (one("numpy", dtype="float32", shape=[None, None]), ARRAY, "/input/x/*: from any number of items to 4 items"),
@@ -34,6 +35,11 @@ BREAKS = [
     (one("numpy", dtype="float64", shape=[None, 4]), ARRAY, "/input/x/*/*: from double to float"),
     (ARRAY, one("numpy", dtype="int64", shape=[None, 4]), "/input/x/*/*: from float to int64"),
     (one("numpy", dtype="float32", shape=[None, 4], nullable=True), ARRAY, "/input/x/*/*: null is no longer allowed"),
+    (
+        one("numpy", dtype=[["a", "int32"]], shape=[None]),
+        one("numpy", dtype=[["a", "int32"]], shape=[None, 2]),
+        "/input/x/*: from object to array of object",
+    ),
     (frame(("a", "int64")), frame(("a", "int64"), ("b", "str")), "/input/x/*/b: required now"),
     (frame(("a", "int64")), frame(("a", "int8")), "/input/x/*/a: from int64 to int8"),
     (frame(("a", "uint8")), frame(("a", "int8")), "/input/x/*/a: from uint8 to int8"),
@@ -60,6 +66,8 @@ def test_what_breaks_callers(old: dict[str, Any], new: dict[str, Any], said: str
 
 SAFE = [
     (ARRAY, ARRAY),
+    (one(), one(required=False)),
+    ({"input": {}}, one(required=False)),
     (ARRAY, one("numpy", dtype="float64", shape=[None, None])),
     (frame(("a", "int64"), ("b", "str")), frame(("b", "str"), ("a", "int64"))),
     (frame(("a", "int64"), ("b", "str")), frame(("a", "float64"))),

@@ -75,6 +75,8 @@ HINTS: list[tuple[str, dict[str, Any]]] = [
     ("Literal['a', 'b']", {"enum": ["a", "b"]}),
     ("bytes", {"type": "string", "format": "byte"}),
     ("datetime.date", {"type": "string", "format": "date"}),
+    ("timedelta", {"type": "string", "format": "timedelta"}),
+    ("decimal.Decimal", {"type": ["string", "number"], "format": "decimal"}),
     ("t.Annotated[int, 'x']", {"type": "integer", "format": "int64"}),
 ]
 
@@ -93,7 +95,8 @@ def test_a_whole_script_is_read_and_never_run() -> None:
     )
     inputs = from_script(source)["input"]
     assert list(inputs) == ["text", "k", "rows"]
-    assert inputs["k"]["example"] == 3
+    assert (inputs["k"]["example"], inputs["k"]["required"]) == (3, False)
+    assert "required" not in inputs["text"]
     assert (inputs["rows"]["dtype"], inputs["rows"]["shape"]) == ("float32", [None, None])
     assert run_parameters(source) == ["text", "k", "rows"]
 

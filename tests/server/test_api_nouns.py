@@ -76,8 +76,7 @@ def test_manifests_and_images(plane: Plane) -> None:
     plane.finished(plane.client.post("/v1/manifests", json={"name": "other", "models": ["iris:1"]}))
     assert plane.ran[-1] == {
         "recipe": {
-            "name": "other", "models": ["iris:1"], "conda_name": "conda.yml",
-            "requirements_name": "requirements.txt", "description": "",
+            "name": "other", "models": ["iris:1"], "description": "",
         }
     }  # fmt: skip
     plane.finished(plane.client.post("/v1/images", json={"name": "other", "manifest": "iris"}))

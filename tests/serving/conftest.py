@@ -74,6 +74,8 @@ class Replica:
     """One replica process and its folder. `start` waits until it is ready unless told otherwise."""
 
     folder: Path
+    python: str = PYTHON
+    source: Path = SOURCE
     process: "subprocess.Popen[bytes] | None" = None
     spec: dict[str, Any] = field(default_factory=dict)
     processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
@@ -127,8 +129,8 @@ class Replica:
             self.write_settings()
         (f / "spec.json").write_text(json.dumps(self.spec))
         self.process = subprocess.Popen(
-            [PYTHON, "-m", "argosy_serving", str(f / "spec.json")],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCE)},
+            [self.python, "-m", "argosy_serving", str(f / "spec.json")],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(self.source)},
             cwd=f,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

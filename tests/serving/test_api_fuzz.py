@@ -73,6 +73,11 @@ def test_what_the_document_allows_is_accepted_and_nothing_else(replica: Any, doc
 
 
 @pytest.mark.parametrize("case", sorted(CASES))
+@pytest.mark.shows(
+    "Inputs and outputs",
+    "Bad requests never give a 5xx",
+    "schemathesis against `openapi.json`",
+)
 def test_nothing_breaks_a_replica(replica: Any, case: str) -> None:
     checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
     url = start(replica, case)

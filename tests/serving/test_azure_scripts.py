@@ -6,6 +6,8 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 ROWS = [{"sepal length": 3.0, "sepal width": 3.6}, {"sepal length": 1, "sepal width": 0.5}]
 KEPT = {
     "input": {
@@ -74,6 +76,11 @@ def metric(replica: Any, name: str) -> float:
     return float(next(line for line in lines if line.startswith(f"argosy_{name}{{")).rpartition(" ")[2])
 
 
+@pytest.mark.shows(
+    "Scripts that run unmodified",
+    "2017 Azure ML: `generate_schema` in the script",
+    "`generate_schema(run_func=run, inputs={'input_df': SampleDefinition(DataTypes.PANDAS, df)}, ...)`",
+)
 def test_a_script_of_2017(replica: Any) -> None:
     """The collector neither changes the caller's frame nor raises, and without a sink rows are counted."""
     replica.write_image(OF_2017, KEPT, models={"iris": {"model.pkl": b"2.0"}})
@@ -195,7 +202,7 @@ def test_decorators_on_async_functions_and_with_request_headers(replica: Any) ->
         "import numpy as np\nfrom inference_schema.schema_decorators import input_schema\n"
         "from inference_schema.parameter_types.numpy_parameter_type import NumpyParameterType\n"
         "@input_schema('data', NumpyParameterType(np.array([1])))\n"
-        "async def run(data, request_headers): return [int(data.sum()), request_headers['x-a']]"
+        "async def run(data, request_headers): return [int(data.sum()), request_headers.get('x-a')]"
     )
     replica.start()
     assert replica.score({"data": [1, 2]}, {"x-a": "b"}).json == [3, "b"]
@@ -211,6 +218,34 @@ def test_a_schema_file_goes_before_decorators(replica: Any) -> None:
     )
     replica.start()
     assert replica.score({"data": [[1, 2.5]]}).json == [[1.0, 2.5]]
+
+
+NUMBERS = (
+    "import numpy as np\nfrom inference_schema.schema_decorators import input_schema\n"
+    "from inference_schema.parameter_types.numpy_parameter_type import NumpyParameterType\n"
+    "from inference_schema.parameter_types.standard_py_parameter_type import StandardPythonParameterType\n"
+    "@input_schema('data', NumpyParameterType(np.array([4, 5])))\n"
+    "@input_schema('names', StandardPythonParameterType({'a': NumpyParameterType(np.array([1.5]))}))\n"
+)
+
+
+def test_the_examples_of_decorators_are_answered_before_ready(make_replica: Callable[[], Any]) -> None:
+    replica = make_replica()
+    replica.write_image(NUMBERS + "def run(data, names): print('got', data.tolist(), names['a'].tolist())")
+    replica.start()
+    assert any(line["message"] == "got [4, 5] [1.5]" for line in replica.log())
+    broken, given, kept = make_replica(), make_replica(), make_replica()
+    broken.write_image(NUMBERS + "def run(data, names): return data[2]")
+    broken.launch()
+    assert broken.wait() == 3
+    assert broken.failure()["code"] == "sample_failed"
+    assert "example of run()'s decorators (give another with --sample): IndexError" in broken.failure()["reason"]
+    sample = {"input": {"data": [1, 2, 3], "names": {"a": [1]}}}
+    given.write_image(NUMBERS + "def run(data, names): return data[2]", samples=[sample])
+    given.start()
+    kept.write_image(NUMBERS + "def run(data, names, more): return data[2]")
+    kept.start()
+    assert any("There are no samples" in line["message"] for line in kept.log()), "`more` has no example"
 
 
 def test_wrong_decorators_are_told_at_the_start(make_replica: Callable[[], Any]) -> None:
@@ -232,6 +267,11 @@ def test_wrong_decorators_are_told_at_the_start(make_replica: Callable[[], Any])
         assert told in replica.failure()["reason"], script
 
 
+@pytest.mark.shows(
+    "Scripts that run unmodified",
+    "Stand-ins only where the package is absent",
+    "an `azureml` package beside the script; what it lacks comes from the replica",
+)
 def test_an_installed_package_goes_before_the_stand_ins(replica: Any) -> None:
     """Module by module: what the real `azureml` lacks still comes from the replica."""
     replica.write_image(
@@ -309,79 +349,6 @@ def test_raw_http(make_replica: Callable[[], Any]) -> None:
             assert replica.score(broken, headers).status == 400, broken[:30]
         assert replica.score(body, {"content-type": "multipart/form-data"}).status == 400
         replica.stop()
-
-
-FRAME = {
-    "input": {
-        "rows": {
-            "type": "pandas",
-            "columns": [{"name": "a", "dtype": "int64"}, {"name": "b", "dtype": "float64"}],
-            "example": [{"a": 1, "b": 2.0}],
-        }
-    }
-}
-SPLIT = {"columns": ["b", "a"], "index": [7, 8], "data": [[0.5, 1], [1.5, 2]]}
-RECORDS = [{"a": 1, "b": 0.5}, {"a": 2, "b": 1.5}]
-
-
-def test_frames_in_the_bodies_of_other_servers(replica: Any) -> None:
-    replica.write_image("def run(rows): return rows", FRAME)
-    replica.start()
-    for body in (
-        {"rows": RECORDS},
-        {"rows": {"a": {"0": 1, "1": 2}, "b": {"1": 1.5, "0": 0.5}}},
-        {"rows": SPLIT},
-        {"input_data": SPLIT},
-        {"input_data": {"columns": ["a", "b"], "data": [[1, 0.5], [2, 1.5]]}},
-        {"dataframe_split": SPLIT},
-        {"dataframe_records": RECORDS},
-        {"inputs": RECORDS},
-        {"instances": RECORDS},
-        {"inputs": {"a": [1, 2], "b": [0.5, 1.5]}},
-        {"inputs": {"rows": RECORDS}},
-        {"inputs": [[1, 0.5], [2, 1.5]]},
-        {"input_data": {"data": [[1, 0.5], [2, 1.5]]}},
-    ):
-        reply = replica.score(body)
-        assert (reply.status, reply.status == 200 and reply.json) == (200, RECORDS), body
-    for wrong, pointer in (
-        ({"dataframe_records": [{"a": 1}]}, "/dataframe_records/0/b"),
-        ({"dataframe_split": {**SPLIT, "data": [[0.5, 1], [1.5, 2.5]]}}, "/dataframe_split/data/1/1"),
-        ({"inputs": [[1, 0.5], [2.5, 1.5]]}, "/inputs/1/0"),
-        ({"inputs": {"rows": [{"a": 1}]}}, "/inputs/rows/0/b"),
-        ({"inputs": RECORDS, "instances": RECORDS}, "/rows"),
-        ({"dataframe_records": RECORDS, "params": {}}, "/params"),
-        ({"rows": RECORDS, "inputs": RECORDS}, "/inputs"),
-        ({"Inputs": RECORDS}, "/rows"),
-        ({"inputs": 5}, "/inputs"),
-        ({"inputs": None}, "/inputs"),
-    ):
-        reply = replica.score(wrong)
-        assert (reply.status, reply.error["details"]["pointer"]) == (400, pointer), wrong
-
-
-def test_arrays_and_several_inputs_in_envelopes(make_replica: Callable[[], Any]) -> None:
-    one = make_replica()
-    one.write_image("def run(x): return x", {"input": {"x": {"type": "numpy", "dtype": "float32", "shape": [None, 2]}}})
-    one.start()
-    for body in (
-        {"instances": [[1, 2]]},
-        {"inputs": [[1, 2]]},
-        {"input_data": {"columns": [0, 1], "index": [0], "data": [[1, 2]]}},
-        {"input_data": [[1, 2]]},
-        {"inputs": {"x": [[1, 2]]}},
-    ):
-        assert one.score(body).json == [[1.0, 2.0]], body
-    assert one.score({"input_data": {"data": [[1]]}}).error["details"]["pointer"] == "/input_data/data/0"
-    assert one.score({"dataframe_records": [{"a": 1}]}).status == 400
-    plain = {"type": "standard", "swagger": {"type": "number"}}
-    several = make_replica()
-    several.write_image("def run(a, inputs): return [a, inputs]", {"input": {"a": plain, "inputs": plain}})
-    several.start()
-    assert several.score({"input_data": {"a": 1, "inputs": 2}}).json == [1, 2]
-    assert several.score({"a": 1, "inputs": 2}).json == [1, 2], "a name of the schema is never an envelope"
-    assert several.score({"inputs": 2, "instances": 3}).json == [3, 2]
-    assert several.score({"inputs": 2}).error["details"]["pointer"] == "/a"
 
 
 def test_models_lie_where_azure_puts_them(replica: Any) -> None:

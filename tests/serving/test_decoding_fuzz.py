@@ -143,6 +143,11 @@ def damaged(body: bytes) -> st.SearchStrategy[bytes]:
     return st.lists(change, min_size=1, max_size=4).map(apply) | st.integers(0, len(body)).map(lambda n: body[:n])
 
 
+@pytest.mark.shows(
+    "Inputs and outputs",
+    "Any JSON for any schema is decoded or a 400",
+    "hypothesis",
+)
 def test_any_json(caller: Caller) -> None:
     assert caller(orjson.dumps(good()), {}) == 200
 

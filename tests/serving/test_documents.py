@@ -56,6 +56,11 @@ def test_documents_are_valid(schema: Schema | None, prefix: str) -> None:
         openapi_spec_validator.validate(orjson.loads(render(about, schema)))
 
 
+@pytest.mark.shows(
+    "Documents",
+    "Golden files of both documents",
+    "`tests/serving/golden/`",
+)
 def test_golden_documents() -> None:
     schema = parse_schema(SCHEMA)
     golden("swagger.json", swagger(ABOUT, schema))
@@ -73,6 +78,11 @@ def test_the_example_fits_the_document_and_the_decoder() -> None:
     assert old["required"] == ["rows", "df", "image", "options"]
 
 
+@pytest.mark.shows(
+    "Documents",
+    "Key, security definition and the true scheme",
+    "401 without a key; `schemes: [https]` behind TLS",
+)
 def test_who_may_read_them(replica: Any) -> None:
     replica.write_image("def run(rows, df, image, options): return ['a']", SCHEMA)
     replica.start(behind_gateway=True)

@@ -60,6 +60,11 @@ def start_tcp(replica: Any) -> int:
 
 
 @pytest.mark.parametrize("prefix", ["", PREFIX])
+@pytest.mark.shows(
+    "Inputs and outputs",
+    "Open Inference Protocol v2: health, metadata, several inputs, compression",
+    "`tritonclient[http]`, with and without the service's prefix",
+)
 def test_tritons_client(replica: Any, prefix: str) -> None:
     replica.write_image(SCRIPT, SCHEMA)
     port = start_tcp(replica)
@@ -137,6 +142,33 @@ def test_frames_as_tensors(serve: Any) -> None:
         reply = infer([*good[:2], changed])
         assert reply.status == 400 and isinstance(reply.json["error"], str)
         assert reply.json["details"]["pointer"] == pointer, reply.body
+
+
+def test_records_of_several_axes_and_bf16(serve: Any) -> None:
+    """numpy has no bfloat16: what has its upper half comes in as float32, exactly."""
+    schema = {
+        "input": {
+            "people": {"type": "numpy", "dtype": [["age", "int32"], ["name", "str"]], "shape": [None, 2]},
+            "x": {"type": "numpy", "dtype": "float32", "shape": [None]},
+        }
+    }
+    run = "def run(people, x): return [people.shape, people['name'].tolist(), str(x.dtype), x.tolist()]"
+    infer = serve(run, schema)
+    inputs = [
+        tensor("people.age", "INT32", [1, 2], [[36, 41]]),
+        tensor("people.name", "BYTES", [1, 2], ["Ada", "Bob"]),
+        tensor("x", "BF16", [3], size=6),
+    ]
+    reply = infer(inputs, struct.pack("<3H", 0x3F80, 0xC000, 0x7F7F))
+    assert reply.status == 200, reply.body
+    said = json.loads(reply.json["outputs"][0]["data"][0])
+    assert said[:3] == [[1, 2], [["Ada", "Bob"]], "float32"]
+    assert said[3] == [1.0, -2.0, struct.unpack("<f", b"\0\0\x7f\x7f")[0]]
+    assert infer([*inputs[:2], tensor("x", "BF16", [1], [1.5])]).status == 200
+    short = infer([*inputs[:2], tensor("x", "BF16", [3], size=4)], b"1234")
+    assert (short.status, short.json["details"]["pointer"]) == (400, "/inputs/2")
+    uneven = infer([inputs[0], tensor("people.name", "BYTES", [2], ["a", "b"]), tensor("x", "FP32", [1], [1])])
+    assert (uneven.status, uneven.json["details"]["pointer"]) == (400, "/people/name")
 
 
 def test_bad_requests(serve: Any) -> None:

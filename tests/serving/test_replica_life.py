@@ -287,3 +287,37 @@ def test_tcp(replica: Any, until: Callable[..., Any]) -> None:
         client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert client.makefile("rb").read().startswith(b"HTTP/1.1 200 OK")
     assert json.loads((replica.folder / "spec.json").read_text())["listen"]["port"] == port
+
+
+def test_an_input_that_may_be_left_out_needs_a_default(replica: Any) -> None:
+    replica.write_image("def run(x): pass", {"input": {"x": {"required": False}}})
+    replica.launch()
+    assert replica.wait() == 3
+    assert "'x' may be left out, but run() in score.py has no default" in replica.failure()["reason"]
+
+
+@pytest.mark.parametrize(
+    ("script", "raised"),
+    [
+        ("import json\ndef init():\n  json.loads('{')\ndef run(x): pass", "JSONDecodeError: Expecting"),
+        ("import helper\ndef run(x): pass", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_tracebacks_of_a_start_begin_in_the_users_code(replica: Any, script: str, raised: str) -> None:
+    replica.write_image(script)
+    (replica.folder / "image" / "code" / "helper.py").write_text("def f(): 1 / 0\nf()\n")
+    replica.launch()
+    assert replica.wait() == 3
+    (shown,) = [line["exception"] for line in replica.log() if "exception" in line]
+    lines = shown.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert "/image/code/score.py" in lines[1] and raised in lines[-1]
+    assert "argosy_serving" not in shown
+
+
+def test_without_a_frame_of_the_user_there_is_no_traceback(replica: Any) -> None:
+    replica.write_image("def run(x:")
+    replica.launch()
+    assert replica.wait() == 3
+    assert [line for line in replica.log() if "exception" in line] == []
+    assert "SyntaxError" in replica.failure()["reason"]

@@ -9,7 +9,13 @@ import orjson
 import pandas as pd
 import pytest
 
-from argosy_serving.schema import InvalidInput, InvalidSchemaFile, generate_schema, parse_schema
+from argosy_serving.schema import (
+    InvalidInput,
+    InvalidSchemaFile,
+    generate_schema,
+    parse_schema,
+    sample_from_schema,
+)
 from argosy_serving.schema.durations import duration_ns
 
 
@@ -76,6 +82,11 @@ def test_decimals() -> None:
     assert made["took"].isna().tolist() == [False, True]
 
 
+@pytest.mark.shows(
+    "Inputs and outputs",
+    "Further columns",
+    'passed over; `"extra_columns": "refuse"` refuses them',
+)
 def test_further_columns() -> None:
     columns = [{"name": "a", "dtype": "float64"}, {"name": "b", "dtype": "float64"}]
     entry = {"type": "pandas", "columns": columns}
@@ -123,6 +134,34 @@ def test_structured_arrays() -> None:
             schema.decode_typed("x", wrong, "/x")
 
 
+def test_structured_arrays_of_several_axes() -> None:
+    entry = {"type": "numpy", "dtype": [["n", "int8"], ["s", "str"]], "shape": [None, 2]}
+    schema = parse_schema({"input": {"x": entry}})
+    rows = [[{"n": 1, "s": "a"}, {"s": "b", "n": 2}], [{"n": 3, "s": "c"}, {"n": 4, "s": "d"}]]
+    given = np.array([[("a", 1), ("b", 2)], [("c", 3), ("d", 4)]], dtype=[("s", "U1"), ("n", "i8")])
+    for made in (one(entry, rows), schema.decode_typed("x", given, "/x")):
+        assert made.shape == (2, 2) and made.tolist() == [[(1, "a"), (2, "b")], [(3, "c"), (4, "d")]]
+    assert one(entry, []).shape == (0, 2)
+    wrong: list[tuple[Any, str]] = [
+        ([[{"n": 1, "s": "a"}]], "/x/0"),
+        ([rows[0], [rows[1][0], {"n": 300, "s": "a"}]], "/x/1/1/n"),
+        ([rows[0], [rows[1][0], {"n": 3}]], "/x/1/1/s"),
+        (rows[0], "/x/0"),
+        ([[1, 2]], "/x/0/0"),
+    ]
+    for value, pointer in wrong:
+        assert refused(entry, value)[0] == pointer
+    with pytest.raises(InvalidInput):
+        schema.decode_typed("x", given[:, :1], "/x")
+    document = generate_schema(lambda x: x, {"x": given})
+    assert document["input"]["x"]["shape"] == [None, 2]
+    made = parse_schema(document).decode({"x": document["input"]["x"]["example"]})["x"]
+    assert made.tolist() == given.tolist()
+    assert document["input"]["x"]["swagger"]["items"]["items"]["type"] == "object"
+    with pytest.raises(InvalidSchemaFile):
+        parse_schema({"input": {"x": {**entry, "shape": []}}})
+
+
 @pytest.mark.parametrize("categories", [[], ["a", None], ["a", "a"], "ab", [["a"]]])
 def test_categories_that_are_none(categories: Any) -> None:
     with pytest.raises(InvalidSchemaFile) as caught:
@@ -134,3 +173,23 @@ def test_categories_that_are_none(categories: Any) -> None:
             }
         )
     assert caught.value.pointer == "/input/x/columns/0/categories"
+
+
+@pytest.mark.shows(
+    "Inputs and outputs",
+    "Inputs that may be left out",
+    '`"required": false`',
+)
+def test_inputs_that_may_be_left_out() -> None:
+    number = {"swagger": {"type": "number"}}
+    schema = parse_schema({"input": {"x": number, "k": {**number, "required": False}}})
+    assert schema.decode({"x": 1, "k": 2}) == {"x": 1.0, "k": 2.0}
+    assert schema.decode({"x": 1}) == {"x": 1.0}
+    for body, pointer in (({"k": 1}, "/x"), ({"x": 1, "k": "2"}, "/k"), ({"x": 1, "z": 2}, "/z")):
+        with pytest.raises(InvalidInput) as caught:
+            schema.decode(body)
+        assert caught.value.pointer == pointer
+    assert list(sample_from_schema(schema)) == ["x"]
+    with pytest.raises(InvalidSchemaFile) as refused:
+        parse_schema({"input": {"x": {**number, "required": ["k"]}}})
+    assert refused.value.pointer == "/input/x/required"

@@ -148,8 +148,16 @@ def test_bad_input_over_the_wire(running: Any) -> None:
 
 
 def test_content_types(running: Any) -> None:
-    for good in ("application/json; charset=utf-8", "text/plain", "application/vnd.api+json", "Application/JSON"):
+    curls = "application/x-www-form-urlencoded"
+    for good in (
+        "application/json; charset=utf-8",
+        "text/plain",
+        "application/vnd.api+json",
+        "Application/JSON",
+        curls,
+    ):
         assert running.score(GOOD, {"content-type": good}).status == 200
+    assert running.score(b"x=1", {"content-type": curls}).status == 400
     for bad in ("application/octet-stream", "image/png"):
         reply = running.score(GOOD, {"content-type": bad})
         assert (reply.status, reply.error["code"]) == (415, "unsupported_media_type")
@@ -183,6 +191,11 @@ def test_a_response_object(running: Any) -> None:
     assert (reply.headers["x-mine"], reply.headers["content-type"]) == ("yes", "image/png")
 
 
+@pytest.mark.shows(
+    "Scripts that run unmodified",
+    "`run(..., request)`",
+    "id, headers and caller of the request",
+)
 def test_the_request_parameter(running: Any) -> None:
     seen = running.score(GOOD, {"x-do": "who", "x-request-id": "r1"}).json
     assert seen["id"] == "r1"

@@ -196,6 +196,18 @@ def cores(text: str) -> float:
     return number
 
 
+def overload_status(text: str) -> int:
+    if text not in ("429", "503"):
+        raise argparse.ArgumentTypeError(f"{text!r}: write 429 or 503")
+    return int(text)
+
+
+def log_level(text: str) -> str:
+    if text.lower() not in ("debug", "info", "warning", "error"):
+        raise argparse.ArgumentTypeError(f"{text!r}: write debug, info, warning or error")
+    return text.lower()
+
+
 def truth(text: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"{text!r}: write true or false")

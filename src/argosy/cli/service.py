@@ -3,14 +3,18 @@
 import argparse
 
 from argosy.cli import parsing, recipe_options, service_call, service_change, service_look, service_tune
-from argosy.cli.parsing import Parser, cores, leaf, natural, positive, truth
+from argosy.cli.parsing import Parser, cores, leaf, log_level, natural, overload_status, positive, truth
 
 _SETTINGS = (
     ("--max-concurrent-requests", positive, "N", "requests that a replica works on at once (1)"),
     ("--max-queued-requests", natural, "N", "requests that wait in a replica before it sheds (10)"),
     ("--max-queue-wait-ms", natural, "MS", "longest wait in that queue, in milliseconds (500)"),
     ("--request-timeout-ms", positive, "MS", "longest time for one request, in milliseconds (60000)"),
+    ("--max-body-bytes", positive, "BYTES", "largest body of a request, decompressed (20000000)"),
+    ("--overload-status", overload_status, "429|503", "what a refused request is answered with (429)"),
+    ("--init-timeout-s", positive, "S", "longest time until a replica is ready, in seconds (600)"),
     ("--cpu", cores, "CORES", "a replica's share of the machine, such as 0.5 (one core a concurrent request)"),
+    ("--log-level", log_level, "LEVEL", "debug, info, warning or error: the least that is logged (info)"),
     ("--public-docs", truth, "true|false", "show swagger.json and the docs page without a key (false)"),
 )
 

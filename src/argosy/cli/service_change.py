@@ -17,7 +17,11 @@ _SETTINGS = (
     "max_queued_requests",
     "max_queue_wait_ms",
     "request_timeout_ms",
+    "max_body_bytes",
+    "overload_status",
+    "init_timeout_s",
     "cpu",
+    "log_level",
     "public_docs",
 )
 

@@ -127,7 +127,9 @@ class Trial:
         image.mkdir()
         for name in ("code", "models"):
             (image / name).symlink_to(launch.image_folder / name)
-        description = json.loads((launch.image_folder / "image.json").read_text()) | {"samples": []}
+        description = json.loads((launch.image_folder / "image.json").read_text())
+        if description.get("samples"):
+            description["samples"] = None
         (image / "image.json").write_text(json.dumps(description))
         timeout_ms = int(self._limits.request_timeout_s * 1000)
         settings = {

@@ -58,15 +58,15 @@ def _where(recipe: Recipe, wishes: Sequence[Requirement], name: str, version: st
     line = next((wish for wish in wishes if wish.name == name), None)
     if line is None:
         return f"To have that one, {_add(recipe, f'{name}=={version}')}"
-    is_conda = line.file == "conda.yml" and "==" not in line.original
+    is_conda = line.file == recipe.conda_name and "==" not in line.original
     return f"Change {line.place} to {name}{'=' if is_conda else '=='}{version}."
 
 
 def _add(recipe: Recipe, requirement: str) -> str:
     if recipe.conda is not None:
-        return f"add `{requirement.replace('==', '=')}` to `dependencies` in conda.yml."
+        return f"add `{requirement.replace('==', '=')}` to `dependencies` in {recipe.conda_name}."
     if recipe.requirements is not None:
-        return f"add a line `{requirement}` to requirements.txt."
+        return f"add a line `{requirement}` to {recipe.requirements_name}."
     inferred = ", ".join(text.partition(" (")[0] for text in recipe.inferred) or "none"
     return f"the dependencies were inferred ({inferred}); give a requirements file with these and `{requirement}` (-p)."
 
@@ -75,9 +75,9 @@ def _wishes(recipe: Recipe) -> list[Requirement]:
     found: list[Requirement] = []
     try:
         if recipe.conda is not None:
-            found += parse_conda(recipe.conda, "conda.yml").requirements
+            found += parse_conda(recipe.conda, recipe.conda_name).requirements
         if recipe.requirements is not None:
-            found += parse_requirements(recipe.requirements, "requirements.txt").requirements
+            found += parse_requirements(recipe.requirements, recipe.requirements_name).requirements
     except InvalidDependencies:
         return found
     return found

@@ -72,7 +72,9 @@ class ManifestBuilder:
             files=sorted(parts.files, key=lambda entry: entry.path),
             lock=lock,
             conda=given.get("conda"),
+            conda_name=_file_name(given, "conda"),
             requirements=given.get("requirements"),
+            requirements_name=_file_name(given, "requirements"),
             inferred=[f"{one.requirement} ({one.reason})" for one in inferred],
             index_url=wishes.index_url,
             extra_index_urls=list(wishes.extra_index_urls),
@@ -135,7 +137,12 @@ class ManifestBuilder:
             notes.append("The sample request was made from the schema; give your own with --sample.")
         else:
             samples = []
-            notes.append("There is no sample request, so a replica counts as ready when init() has returned.")
+            notes.append(
+                "There is no sample request: a replica counts as ready when it has answered the example of run()'s "
+                "decorators."
+                if facts.inputs and parsed is None
+                else "There is no sample request, so a replica counts as ready when init() has returned."
+            )
         for note in notes:
             say(note)
         return _Parts(request["name"], models, script, files, facts, schema, parsed, samples, request, notes)
@@ -186,10 +193,9 @@ class ManifestBuilder:
         given = parts.request
         found = []
         if given.get("conda"):
-            found.append(parse_conda(given["conda"], given.get("conda_name") or "conda.yml"))
+            found.append(parse_conda(given["conda"], _file_name(given, "conda")))
         if given.get("requirements"):
-            name = given.get("requirements_name") or "requirements.txt"
-            found.append(parse_requirements(given["requirements"], name))
+            found.append(parse_requirements(given["requirements"], _file_name(given, "requirements")))
         if found:
             wishes = without_provided(combine(*found))
             for note in wishes.notes:
@@ -244,7 +250,8 @@ def _laid_over(origin: Recipe | None, request: Mapping[str, Any]) -> dict[str, A
         "serving": origin.serving,
     }
     if request.get("conda") is None and request.get("requirements") is None:
-        old |= {"conda": origin.conda, "requirements": origin.requirements}
+        old |= {"conda": origin.conda, "conda_name": origin.conda_name}
+        old |= {"requirements": origin.requirements, "requirements_name": origin.requirements_name}
     else:
         # New dependency files may ask for another Python.
         old.pop("runtime")
@@ -260,6 +267,13 @@ def _laid_over(origin: Recipe | None, request: Mapping[str, Any]) -> dict[str, A
         request = {**request, "files": [*request["files"], *kept]}
     serving = {**origin.serving, **(request.get("serving") or {})}
     return old | {key: value for key, value in request.items() if value is not None} | {"serving": serving}
+
+
+def _file_name(request: Mapping[str, Any], kind: str) -> str:
+    """What the dependency file of a request is called in messages; empty without one."""
+    if not request.get(kind):
+        return ""
+    return request.get(f"{kind}_name") or {"conda": "conda.yml", "requirements": "requirements.txt"}[kind]
 
 
 def _same_wishes(origin: Recipe, request: Mapping[str, Any], inferred: Sequence[Inferred], python: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from argosy.errors import InvalidFile, InvalidOption
 from argosy.manifests import script_templates as templates
 from argosy.manifests.samples import inferred_samples, read_schema
+from argosy.models.mlflow_signature import PARAMS
 from argosy.records import FileEntry, Model, Recipe
 
 SCRIPT = "score.py"
@@ -19,9 +20,11 @@ _TITLES = {
 }  # fmt: skip
 _ONE_INPUT = {
     "estimator": templates.ESTIMATOR, "xgboost": templates.XGBOOST, "lightgbm": templates.LIGHTGBM,
-    "mlflow": templates.MLFLOW,
+    "mlflow": templates.MLFLOW, "mlflow with params": templates.MLFLOW_PARAMS,
 }  # fmt: skip
-_ANY_INPUTS = {"onnx": templates.ONNX, "mlflow": templates.MLFLOW_SEVERAL}
+_ANY_INPUTS = {
+    "onnx": templates.ONNX, "mlflow": templates.MLFLOW_SEVERAL, "mlflow with params": templates.MLFLOW_SEVERAL_PARAMS,
+}  # fmt: skip
 # What MLflow writes beside MLmodel; the first there is says what the model needs, the conda file its Python too.
 _DEPENDENCY_FILES = (("conda.yaml", "conda"), ("conda.yml", "conda"), ("requirements.txt", "requirements"))
 
@@ -60,13 +63,16 @@ def generate(models: Sequence[Model], schema: dict[str, Any] | None, read: Read)
     ]
     if not given:
         notes.append(f"The schema is what {model.inspection.artifact} says of its inputs: {', '.join(names)}.")
-    has_sample = given or all("example" in entry for entry in schema["input"].values())
+    entries = schema["input"].values()
+    has_sample = given or all("example" in entry or entry.get("required") is False for entry in entries)
     return Generated(render(model, names), schema, has_sample, _dependencies(model, read), notes)
 
 
 def render(model: Model, inputs: Sequence[str]) -> str:
     """The script for a model with a template and a schema with these inputs."""
     kind, inspection = str(model.inspection.template), model.inspection
+    if kind == "mlflow" and PARAMS in inputs and (inspection.inputs or {}).get(PARAMS, {}).get("required") is False:
+        kind, inputs = "mlflow with params", [name for name in inputs if name != PARAMS]
     one = inputs[0] if len(inputs) == 1 and inputs[0].isidentifier() and not keyword.iskeyword(inputs[0]) else ""
     text = _ONE_INPUT.get(kind) if one else None
     text = text or _ANY_INPUTS.get(kind)

@@ -112,7 +112,7 @@ def _check_input(body: Any, where: str, number: int, schema: Schema | None) -> N
         return
     if not isinstance(body, Mapping):
         raise InvalidFile(where, f"the input of sample {number + 1} must be an object with {', '.join(schema.inputs)}.")
-    missing = [name for name in schema.inputs if name not in body]
+    missing = [name for name, each in schema.inputs.items() if each.required and name not in body]
     unknown = [str(name) for name in body if name not in schema.inputs]
     if missing or unknown:
         problems = [

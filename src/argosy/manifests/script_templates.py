@@ -95,5 +95,11 @@ def run({input}):
     return model.predict({input})
 '''
 
+MLFLOW_PARAMS = MLFLOW.replace("run({input})", "run({input}, params=None)").replace(
+    "predict({input})", "predict({input}, params=params)"
+)
 # For a signature of several tensors: MLflow takes them as a dictionary.
 MLFLOW_SEVERAL = MLFLOW.replace("run({input})", "run(**inputs)").replace("predict({input})", "predict(inputs)")
+MLFLOW_SEVERAL_PARAMS = MLFLOW_PARAMS.replace("run({input}, params=None)", "run(params=None, **inputs)").replace(
+    "predict({input}, params", "predict(inputs, params"
+)

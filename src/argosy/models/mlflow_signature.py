@@ -6,7 +6,14 @@ from typing import Any
 
 from argosy.models.inputs import DATA, Inputs, array, frame
 
+# Beside the data of a request, as MLflow's own server takes them.
+PARAMS = "params"
 _EXAMPLE_ROWS = 3
+_PLAIN: dict[str, dict[str, Any]] = {
+    "boolean": {"type": "boolean"}, "integer": {"type": "integer", "format": "int32"},
+    "long": {"type": "integer", "format": "int64"}, "float": {"type": "number"}, "double": {"type": "number"},
+    "string": {"type": "string"}, "datetime": {"type": "string"},
+}  # fmt: skip
 # mlflow.types.DataType -> the type of a pandas column
 _COLUMNS = {
     "boolean": "bool", "integer": "int32", "long": "int64", "float": "float32", "double": "float64", "string": "str",
@@ -17,18 +24,45 @@ _COLUMNS = {
 def signature_inputs(signature: Any, example: str | None = None) -> Inputs | None:
     """`signature` is that of the MLmodel file, `example` the text of input_example.json. None when there is none, or
     its types have no place in a schema."""
-    given = signature.get("inputs") if isinstance(signature, Mapping) else None
+    fields = _fields(signature, "inputs")
+    if not fields:
+        return None
+    if any(field.get("type") == "tensor" for field in fields):
+        found = _tensors(fields)
+    elif all(isinstance(field.get("name"), str) for field in fields):
+        found = {DATA: _with_example(_frame(fields), example)}
+    else:
+        return None
+    params = _fields(signature, PARAMS)
+    return {**found, PARAMS: _params(params)} if found and params and PARAMS not in found else found
+
+
+def _fields(signature: Any, part: str) -> list[dict[str, Any]]:
+    """The entries of a part of the signature, which is JSON in a string; none where it holds anything else."""
+    given = signature.get(part) if isinstance(signature, Mapping) else None
     try:
         fields = json.loads(given) if isinstance(given, str) else given
     except (ValueError, RecursionError):
-        return None
-    if not isinstance(fields, list) or not fields or not all(isinstance(field, dict) for field in fields):
-        return None
-    if any(field.get("type") == "tensor" for field in fields):
-        return _tensors(fields)
-    if not all(isinstance(field.get("name"), str) for field in fields):
-        return None
-    return {DATA: _with_example(_frame(fields), example)}
+        return []
+    return fields if isinstance(fields, list) and all(isinstance(field, dict) for field in fields) else []
+
+
+def _params(fields: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What MLflow fills in from their defaults; like its server, it passes over those that it does not know."""
+    properties, defaults = {}, {}
+    for field in fields:
+        name, default = str(field.get("name")), field.get("default")
+        fragment = dict(_PLAIN.get(str(field.get("type") or field.get("dtype")), {}))
+        if field.get("shape"):
+            fragment = {"type": "array", "items": fragment}
+        properties[name] = {**fragment, "nullable": True} if default is None and fragment else fragment
+        defaults[name] = default
+    entry = {"type": "standard", "required": False, "swagger": {"type": "object", "properties": properties}}
+    try:
+        json.dumps(defaults, allow_nan=False)
+    except ValueError:
+        return entry
+    return {**entry, "example": defaults}
 
 
 def _tensors(fields: Sequence[dict[str, Any]]) -> Inputs | None:
@@ -68,6 +102,8 @@ def _with_example(entry: dict[str, Any], example: str | None) -> dict[str, Any]:
         saved = json.loads(example) if example else None
     except (ValueError, RecursionError):
         return entry
+    if isinstance(saved, dict) and isinstance(saved.get("inputs"), dict):
+        saved = saved["inputs"]  # as it is saved with parameters
     names = [column["name"] for column in entry["columns"]]
     if not isinstance(saved, dict) or saved.get("columns") != names or not isinstance(saved.get("data"), list):
         return entry

@@ -47,11 +47,19 @@ def _inputs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
         why = "callers still send it, and an unknown input is refused with 400"
         changes.append(Change(True, step("/input", name), "removed", why))
     for name in added:
-        why = "callers do not send it yet, and every input is required"
-        changes.append(Change(True, step("/input", name), "new input", why))
+        required = _required(new[name])
+        why = "callers do not send it yet, and it is required" if required else "callers may leave it out"
+        changes.append(Change(required, step("/input", name), "new input", why))
     for name in (name for name in old if name in new):
         before, after = entry_schema(old[name]), entry_schema(new[name])
         at = step("/input", name)
+        if _required(new[name]) != _required(old[name]):
+            became = ("required now", "callers that leave it out are refused with 400")
+            changes.append(
+                Change(True, at, *became)
+                if _required(new[name])
+                else Change(False, at, "optional now", "it may be left out")
+            )
         changes += [
             Change(True, where, what, "callers that send what was allowed are refused with 400")
             for where, what in narrowed(before, after, at)
@@ -61,6 +69,10 @@ def _inputs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
             for where, what in narrowed(after, before, at, reverse=True)
         ]
     return changes
+
+
+def _required(entry: Mapping[str, Any]) -> bool:
+    return entry.get("required", True) is True
 
 
 def _outputs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from argosy_serving.schema.parse import TYPES
-from argosy_serving.schema.swagger import array_fragment, array_of, column_of, leaf_fragment
+from argosy_serving.schema.swagger import array_fragment, array_of, column_of, leaf_fragment, nested
 
 _KEYWORDS_OF_DOCUMENTS = ("example", "examples", "title", "description", "default", "deprecated", "externalDocs")
 
@@ -46,7 +46,8 @@ def _array(entry: Mapping[str, Any], fragment: Mapping[str, Any]) -> dict[str, A
         shape = [None] * rank if shape is None else shape
     if isinstance(dtype, list):
         properties = {name: leaf_fragment(kind) for name, kind in dtype}
-        return {"type": "array", "items": {"type": "object", "required": list(properties), "properties": properties}}
+        rows = {"type": "array", "items": {"type": "object", "required": list(properties), "properties": properties}}
+        return nested(rows, len(shape) - 1)
     whole = array_fragment(dtype, shape)
     if entry.get("nullable"):
         leaf = whole

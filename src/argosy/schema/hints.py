@@ -14,7 +14,8 @@ _PLAIN: dict[str, dict[str, Any]] = {
     "bool": {"type": "boolean"}, "str": {"type": "string"}, "bytes": {"type": "string", "format": "byte"},
     "date": {"type": "string", "format": "date"}, "datetime": {"type": "string", "format": "date-time"},
     "time": {"type": "string", "format": "time"}, "dict": {"type": "object"}, "Any": {}, "object": {},
-    "list": {"type": "array", "items": {}}, "Decimal": {"type": "number"},
+    "list": {"type": "array", "items": {}}, "Decimal": {"type": ["string", "number"], "format": "decimal"},
+    "timedelta": {"type": "string", "format": "timedelta"},
 }  # fmt: skip
 _LISTS = ("list", "List", "Sequence", "Iterable", "tuple", "Tuple")
 _DICTS = ("dict", "Dict", "Mapping")
@@ -44,7 +45,9 @@ def from_script(source: str) -> dict[str, Any]:
                 f"line {argument.lineno}: the parameter {argument.arg!r} of run() has no type hint. Write one, such as "
                 f"`{argument.arg}: list[float]`, or give a sample file"
             )
-        inputs[argument.arg] = _entry(argument, argument.annotation, defaults.get(argument.arg))
+        default = defaults.get(argument.arg)
+        optional = {} if default is None else {"required": False}
+        inputs[argument.arg] = _entry(argument, argument.annotation, default) | optional
     if not inputs:
         raise NoSchema("run() has no parameters: there is no input to infer")
     return {"input": inputs, "output": {}}

@@ -44,9 +44,9 @@ class ManifestBody(_Body):
     script: str | None = None
     files: list[FileEntry] | None = Field(default=None, max_length=10_000)
     conda: str | None = Field(default=None, max_length=1_000_000)
-    conda_name: str = "conda.yml"
+    conda_name: str | None = Field(default=None, max_length=200)
     requirements: str | None = Field(default=None, max_length=1_000_000)
-    requirements_name: str = "requirements.txt"
+    requirements_name: str | None = Field(default=None, max_length=200)
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
     samples: list[dict[str, Any]] | None = None
     environment: dict[str, str] | None = None

@@ -14,9 +14,10 @@ from typing import Any
 from argosy_serving.azure.decorators import DECLARATION, Declaration, Input, convert
 from argosy_serving.azure.parameter_types import AbstractParameterType
 from argosy_serving.azure.raw_http import RAW_HTTP
+from argosy_serving.refusals import BadInput, Refusal
 from argosy_serving.schema import DataTypes, Field, InvalidInput, SampleDefinition, Schema, generate_schema
 from argosy_serving.schema.parse import parse_schema
-from argosy_serving.schema.problems import describe
+from argosy_serving.schema.problems import describe, step
 
 _NUMPY, _PANDAS, _STANDARD = "NumpyParameterType", "PandasParameterType", "StandardPythonParameterType"
 _HOMES = ("argosy_serving.azure.parameter_types", "inference_schema.parameter_types.")
@@ -115,9 +116,12 @@ def _closure(function: Any) -> dict[str, Any]:
 
 def _input_field(name: str, declared: Input) -> Field:
     kind = declared.type
-    if not declared.converts or not _is_known(kind):
-        # `run`, or the real package's decorators around it, take the value as JSON made it.
-        return _loose(name, _fragment(kind))
+    if not declared.converts:
+        return _loose(name, _fragment(kind))  # `run` takes the value as JSON made it
+    if not _is_known(kind):
+        # The real package's decorators around `run` convert it.
+        _guard(kind, step("", name))
+        return replace(_loose(name, _fragment(kind)), make=lambda: _container_of(kind))
     if _is_plain(kind) and (exact := _exact(name, kind)) is not None:
         return exact
 
@@ -125,10 +129,42 @@ def _input_field(name: str, declared: Input) -> Field:
         try:
             return convert(kind, value)
         except Exception as problem:  # noqa: BLE001 - their types raise bare Exception too
-            expected = f"a value for {type(kind).__name__} like the example"
-            raise InvalidInput(at, expected, f"{describe(value)} ({str(problem)[:200]})") from None
+            raise _unfit(kind, at, value, problem) from None
 
     return replace(_loose(name, _fragment(kind)), make=lambda: decode)
+
+
+def _unfit(kind: Any, at: str, value: Any, problem: Exception) -> InvalidInput:
+    expected = f"a value for {type(kind).__name__} like the example"
+    return InvalidInput(at, expected, f"{describe(value)} ({str(problem)[:200]})")
+
+
+def _guard(kind: Any, at: str) -> None:
+    """What a type of the script's own refuses is the caller's mistake also when it does so inside of `run`."""
+    own = kind.deserialize_input
+
+    def deserialize_input(value: Any) -> Any:
+        try:
+            return own(value)
+        except Refusal:
+            raise
+        except Exception as problem:
+            raise BadInput.of(_unfit(kind, at, value, problem)) from problem
+
+    kind.deserialize_input = deserialize_input
+
+
+def _container_of(kind: Any) -> Callable[[Any, str, bool], Any]:
+    """Anything, but an object or an array where the real package insists on one."""
+    sample = getattr(kind, "sample_data_type", None)
+    wanted: type = dict if sample is dict else list if sample in (list, tuple) else object
+
+    def decode(value: Any, at: str, _: bool) -> Any:
+        if not isinstance(value, wanted):
+            raise InvalidInput(at, "an object" if wanted is dict else "an array", describe(value))
+        return value
+
+    return decode
 
 
 def _is_known(kind: Any) -> bool:
@@ -170,8 +206,6 @@ def _fragment(kind: Any) -> dict[str, Any]:
 
 def _loose(name: str, fragment: Mapping[str, Any]) -> Field:
     """A field that describes the value by `fragment` and lets anything through."""
-    document: dict[str, Any] = {
-        "input": {name: {"type": "standard", "swagger": {}, "example": fragment.get("example")}}
-    }
-    field = parse_schema(document).inputs[name]
+    example = {"example": fragment["example"]} if fragment.get("example") is not None else {}
+    field = parse_schema({"input": {name: {"type": "standard", "swagger": {}, **example}}}).inputs[name]
     return replace(field, swagger={key: value for key, value in fragment.items() if key != "example"})

@@ -141,15 +141,21 @@ def _walked(np: Any, dtype: str, shape: Shape, leaf: Callable[[Any, str], Any]) 
     """Every leaf goes through `leaf`; for dates and objects, where numpy's own guess would be wrong."""
 
     def decode(value: Any, at: str, _: bool) -> Any:
-        leaves: list[Any] = []
-        sizes: dict[int, int] = {}
-        _walk(value, at, shape, 0, lambda item, where: leaves.append(leaf(item, where)), sizes)
-        array = np.empty(len(leaves), dtype=dtype)
-        for index, item in enumerate(leaves):
-            array[index] = item
-        return array.reshape([sizes.get(axis, shape[axis] or 0) for axis in range(len(shape))])
+        found, sizes = leaves(value, at, shape)
+        array = np.empty(len(found), dtype=dtype)
+        for index, (item, where) in enumerate(found):
+            array[index] = leaf(item, where)
+        return array.reshape(sizes)
 
     return decode
+
+
+def leaves(value: Any, at: str, shape: Shape) -> tuple[list[tuple[Any, str]], list[int]]:
+    """The items of nested lists with their pointers, and the sizes of all axes. Raises InvalidInput."""
+    found: list[tuple[Any, str]] = []
+    sizes: dict[int, int] = {}
+    _walk(value, at, shape, 0, lambda item, where: found.append((item, where)), sizes)
+    return found, [sizes.get(axis, shape[axis] or 0) for axis in range(len(shape))]
 
 
 def walk(dtype: str, value: Any, at: str, shape: Shape, nullable: bool) -> None:

@@ -48,7 +48,7 @@ def unwrap(
     envelope = envelopes[0]
     value, at = document[envelope], step("", envelope)
     rest = {name: item for name, item in document.items() if name != envelope}
-    if isinstance(value, dict) and all(name in value for name in missing):
+    if isinstance(value, dict) and all(name in value for name in missing) and not _is_split(value, kinds):
         return Unwrapped({**rest, **value}, {step("", name): step(at, name) for name in value})
     if len(missing) > 1:
         return None
@@ -64,3 +64,11 @@ def unwrap(
         rows = {"columns": columns[name], "data": value}
         return Unwrapped({**rest, name: rows}, {f"{own}/data": at, own: at})
     return Unwrapped({**rest, name: value}, {own: at})
+
+
+def _is_split(value: Mapping[str, Any], kinds: Mapping[str, str]) -> bool:
+    """Whether `data` are rows of a frame or an array, though an input has that name too."""
+    rows = value.get("data")
+    if not isinstance(rows, list) or not value.keys() <= _SPLIT or "columns" in kinds:
+        return False
+    return "columns" in value or (kinds.get("data") == "pandas" and bool(rows) and isinstance(rows[0], list))

@@ -5,7 +5,7 @@ import datetime
 import decimal
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import orjson
 
 from argosy_serving.schema.arrays import ARRAY_TYPES
 from argosy_serving.schema.frames import COLUMN_TYPES
-from argosy_serving.schema.swagger import array_fragment, leaf_fragment, rows_fragment
+from argosy_serving.schema.swagger import array_fragment, leaf_fragment, nested, rows_fragment
 
 _EXAMPLE_ROWS = 3
 _PLAIN_PARAMETERS = ("request", "request_headers")
@@ -90,9 +90,10 @@ def _array_entry(array: Any) -> dict[str, Any]:
     array = np.asarray(array)
     if array.dtype.names:
         fields = [[name, _array_type(array.dtype[name])] for name in array.dtype.names]
-        rows = [dict(zip(array.dtype.names, row, strict=True)) for row in array[:_EXAMPLE_ROWS].tolist()]
-        swagger = rows_fragment({name: leaf_fragment(dtype) for name, dtype in fields})
-        return {"type": "numpy", "dtype": fields, "shape": [None], "swagger": swagger, "example": _plain(rows)}
+        swagger = nested(rows_fragment({name: leaf_fragment(dtype) for name, dtype in fields}), array.ndim - 1)
+        shape = [None, *array.shape[1:]]
+        example = _plain(_objects(array[:_EXAMPLE_ROWS].tolist(), array.dtype.names))
+        return {"type": "numpy", "dtype": fields, "shape": shape, "swagger": swagger, "example": example}
     dtype = _array_type(array.dtype)
     shape = [None if axis == 0 else size for axis, size in enumerate(array.shape)]
     first = array[:_EXAMPLE_ROWS] if array.ndim else array
@@ -104,6 +105,13 @@ def _array_entry(array: Any) -> dict[str, Any]:
     if dtype.startswith("float") and bool(np.isnan(array).any()):
         entry["nullable"] = True
     return entry | {"example": _plain(first.tolist())}
+
+
+def _objects(value: Any, names: Sequence[str]) -> Any:
+    """Nested lists of records as nested lists of objects."""
+    if isinstance(value, list):
+        return [_objects(item, names) for item in value]
+    return dict(zip(names, value, strict=True))
 
 
 def _array_type(dtype: Any) -> str:

@@ -23,7 +23,15 @@ from argosy_serving.schema.frames import COLUMN_TYPES, EXTENSION_TYPES, Column, 
 from argosy_serving.schema.problems import InvalidInput, InvalidSchemaFile, describe, step
 from argosy_serving.schema.records import Records
 from argosy_serving.schema.standard import compile_standard
-from argosy_serving.schema.swagger import array_fragment, array_of, column_of, frame_fragment, frame_rules, made_up
+from argosy_serving.schema.swagger import (
+    array_fragment,
+    array_of,
+    column_of,
+    frame_fragment,
+    frame_rules,
+    made_up,
+    nested,
+)
 from argosy_serving.schema.typed import TypedDecode, compile_typed
 
 TYPES = ("standard", "numpy", "spark", "pandas")  # the order is that of the numbers in a file of 2017
@@ -139,12 +147,9 @@ class Schema:
             self.prepare()
         if type(document) is not dict:
             raise InvalidInput("", self.expected(), describe(document))
-        try:
-            arguments = {name: decode(document[name], at, careful) for name, at, decode in self._decoders}
-        except KeyError:
-            if all(name in document for name in self.inputs):
-                raise
+        if not document.keys() >= self.inputs.keys():
             return self._decode_incomplete(document, careful)
+        arguments = {name: decode(document[name], at, careful) for name, at, decode in self._decoders}
         if len(document) > len(arguments):
             self._refuse_unknown(document, arguments)
         return arguments
@@ -251,11 +256,14 @@ def _field(name: str, entry: Any, at: str) -> Field:
         check = compile_standard(fragment, step(at, "swagger"), legacy)
         layout = _Layout(fragment, _always(lambda value, where, _: check(value, where)))
     fragment = layout.swagger
+    required = entry.get("required", True)
+    if not isinstance(required, bool):
+        raise InvalidSchemaFile(step(at, "required"), f"true or false is needed, not {describe(required)}")
     example = entry.get("example", fragment.get("example"))
     bare = {key: value for key, value in fragment.items() if key != "example"}
     return Field(
         name, kind, bare, example, "example" in entry or "example" in fragment, layout.make, layout.make_typed,
-        layout.dtype, layout.shape, layout.columns,
+        layout.dtype, layout.shape, layout.columns, required,
     )  # fmt: skip
 
 
@@ -273,12 +281,12 @@ def _numpy(entry: Mapping[str, Any], fragment: Mapping[str, Any], at: str) -> _L
         raise InvalidSchemaFile(step(at, "shape"), "an array of sizes and nulls is needed, such as [null, 4]")
     if isinstance(dtype, list):
         columns = _columns([{"name": n, "dtype": d} for n, d in _pairs(dtype, at)], {}, at, legacy=False)
-        if len(shape) != 1:
-            raise InvalidSchemaFile(step(at, "shape"), "a structured type has one axis: [null]")
+        if not shape:
+            raise InvalidSchemaFile(step(at, "shape"), "a structured type has an axis at least, such as [null]")
         return _Layout(
-            fragment or frame_fragment(columns),
-            lambda: Records(columns, shape[0]).decode,
-            lambda: Records(columns, shape[0]).from_array,
+            fragment or nested(frame_fragment(columns), len(shape) - 1),
+            lambda: Records(columns, shape).decode,
+            lambda: Records(columns, shape).from_array,
             shape=tuple(shape),
             columns=tuple(columns),
         )
@@ -374,6 +382,11 @@ def _cell_fragment(dtype: str, categories: Any, described: Any) -> Any:
 
 
 def sample_from_schema(schema: Any) -> Any:
-    """A request body: the examples of a schema file's inputs, or values made up from their types where they lack."""
+    """A request body: the examples of a schema file's inputs, or values made up from their types where they lack. What
+    may be left out and has no example is left out."""
     parsed = schema if isinstance(schema, Schema) else parse_schema(schema)
-    return {name: each.example if each.has_example else made_up(each.swagger) for name, each in parsed.inputs.items()}
+    return {
+        name: each.example if each.has_example else made_up(each.swagger)
+        for name, each in parsed.inputs.items()
+        if each.required or each.has_example
+    }

@@ -71,6 +71,11 @@ def array_fragment(dtype: str, shape: "Sequence[int | None]", nullable: bool = F
     return fragment
 
 
+def nested(fragment: Mapping[str, Any], axes: int) -> dict[str, Any]:
+    """Arrays of arrays, `axes` deep, of what `fragment` describes."""
+    return dict(fragment) if axes == 0 else {"type": "array", "items": nested(fragment, axes - 1)}
+
+
 def frame_fragment(columns: Sequence[Column]) -> dict[str, Any]:
     return rows_fragment(
         {
