@@ -1,0 +1,99 @@
+"""The raw results: one JSON file that a run adds to, so that it can be stopped and gone on with."""
+
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import machine
+
+PATH = machine.ROOT / "docs" / "benchmarks" / "results.json"
+
+
+@dataclass
+class Results:
+    """`visits` by case, server and round; `budgets` and `servers` by name."""
+
+    path: Path
+    data: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: Path = PATH) -> "Results":
+        empty: dict[str, Any] = {"machine": {}, "servers": {}, "visits": {}, "budgets": {}, "profile": {}}
+        return cls(path, empty | json.loads(path.read_text()) if path.exists() else empty)
+
+    def save(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self.path.with_suffix(".new")
+        fresh.write_text(json.dumps(_sayable(self.data), indent=1, sort_keys=True) + "\n")
+        os.replace(fresh, self.path)
+
+    @staticmethod
+    def key(case: str, server: str, round_: int) -> str:
+        return f"{case}/{server}/{round_}"
+
+    def has(self, key: str, seconds: float) -> bool:
+        """Whether this visit was made well, as long as it is wanted now."""
+        found = self.data["visits"].get(key)
+        return found is not None and "problem" not in found and found["seconds"] == seconds
+
+    def rounds(self, case: str, server: str) -> dict[int, dict[str, Any]]:
+        """The visits that went well, by round."""
+        start = f"{case}/{server}/"
+        return {
+            int(key.removeprefix(start)): visit
+            for key, visit in self.data["visits"].items()
+            if key.startswith(start) and "problem" not in visit
+        }
+
+    def problem(self, case: str, server: str) -> str:
+        """Why there is none that went well; empty when there is one, or none was tried."""
+        start = f"{case}/{server}/"
+        found = [visit for key, visit in self.data["visits"].items() if key.startswith(start)]
+        if not found or any("problem" not in visit for visit in found):
+            return ""
+        return str(found[-1]["problem"])
+
+    def values(self, case: str, server: str, read: Callable[[dict[str, Any]], Any]) -> dict[int, float]:
+        """One number of each round, without the rounds that do not have it."""
+        found = {}
+        for number, visit in self.rounds(case, server).items():
+            try:
+                value = read(visit)
+            except KeyError:
+                continue
+            if value is not None:
+                found[number] = float(value)
+        return found
+
+    def median(self, case: str, server: str, read: Callable[[dict[str, Any]], Any]) -> float | None:
+        return middle(list(self.values(case, server, read).values()))
+
+    def ratio(
+        self, case: str, ours: str, theirs: str, read: Callable[[dict[str, Any]], Any], their_case: str = ""
+    ) -> float | None:
+        """The median of the rounds' ratios: what changes from round to round changes both."""
+        mine, other = self.values(case, ours, read), self.values(their_case or case, theirs, read)
+        return middle([mine[n] / other[n] for n in mine.keys() & other.keys() if other[n]])
+
+
+def middle(values: list[float]) -> float | None:
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def _sayable(value: Any) -> Any:
+    """JSON knows no not-a-number; numbers are kept to six digits."""
+    if isinstance(value, dict):
+        return {key: _sayable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sayable(each) for each in value]
+    if isinstance(value, float):
+        return None if math.isnan(value) or math.isinf(value) else float(f"{value:.6g}")
+    return value

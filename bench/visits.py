@@ -1,0 +1,91 @@
+"""A visit: one server at one case, started, measured and ended. Rounds of visits alternate between the servers."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from bench import closed_loop, open_loop
+from bench.cases import Case
+from bench.closed_loop import Closed, quantile
+from bench.connections import Target, ask_once
+from bench.servers import Running, serving
+
+SHARES_OF_CAPACITY = (0.5, 1.0, 3.0)
+DEADLINE_S = 1.0
+_HEALTH_EVERY_S = 0.05
+_AFTER_S = 30.0
+
+
+def visit(name: str, case: Case, seconds: float, connections: Sequence[int]) -> dict[str, Any]:
+    """What was seen, or under `problem` why nothing was."""
+    found: dict[str, Any] = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": seconds}
+    try:
+        with serving(name, case) as running:
+            found["cold_start_s"] = None if running.cold_start_s != running.cold_start_s else running.cold_start_s
+            found["idle_mb"] = running.idle_pss_bytes / 1e6
+            found["answer"] = running.answer[:200].decode(errors="replace")
+            closed_loop.run(running.target, connections[len(connections) // 2], min(1.0, seconds))
+            found["closed"] = {str(count): _closed(running, count, seconds) for count in connections}
+            if case.health and running.health is not None:
+                found["health"] = asyncio.run(_health_beside_load(running.target, running.health, seconds))
+            found["loaded_mb"] = running.tree.pss_bytes() / 1e6
+        if case.overload:
+            found["open"] = _overload(name, case, seconds, _capacity(found["closed"]))
+    except Exception as problem:
+        found["problem"] = f"{type(problem).__name__}: {problem}"[:1500]
+    return found
+
+
+def _closed(running: Running, connections: int, seconds: float) -> dict[str, Any]:
+    before = running.tree.cpu_s()
+    seen = closed_loop.run(running.target, connections, seconds)
+    cpu_s = running.tree.cpu_s() - before
+    return {**figures(seen), "cpu_us": cpu_s / max(1, seen.answered) * 1e6}
+
+
+def figures(seen: Closed) -> dict[str, Any]:
+    return {
+        "per_s": seen.answered / seen.seconds,
+        "p50_ms": seen.p50_ms,
+        "p99_ms": seen.p99_ms,
+        "outcomes": dict(seen.outcomes),
+    }
+
+
+def _capacity(closed: dict[str, Any]) -> float:
+    """The most good answers per second that any number of connections got."""
+    return max(cell["per_s"] * _good_share(cell) for cell in closed.values())
+
+
+def _good_share(cell: dict[str, Any]) -> float:
+    return float(cell["outcomes"].get("200", 0)) / max(1, sum(cell["outcomes"].values()))
+
+
+def _overload(name: str, case: Case, seconds: float, capacity: float) -> dict[str, Any]:
+    """At shares of what the closed loop reached, each on a server that has no past."""
+    deadlines = (DEADLINE_S, 4 * case.service_s)
+    found: dict[str, Any] = {"capacity": capacity, "deadlines_s": deadlines, "rates": {}}
+    for share in SHARES_OF_CAPACITY:
+        with serving(name, case, overload=True) as running:
+            rate, length = share * capacity, max(2 * seconds, 20 / capacity)
+            seen = open_loop.run(running.target, rate, length, after_s=_AFTER_S)
+            found["rates"][f"{share:g}"] = seen.summary(deadlines)
+    return found
+
+
+async def _health_beside_load(target: Target, health: Target, seconds: float) -> dict[str, Any]:
+    """How long the health path takes while four callers keep the model computing."""
+    load = asyncio.create_task(closed_loop.run_async(target, 4, seconds))
+    took: list[float] = []
+    failed = 0
+    await asyncio.sleep(0.2)
+    while not load.done():
+        began = time.monotonic()
+        outcome, _ = await ask_once(health, 10.0)
+        took.append((time.monotonic() - began) * 1000)
+        failed += outcome != "200"
+        await asyncio.sleep(_HEALTH_EVERY_S)
+    await load
+    return {"asked": len(took), "failed": failed, "p50_ms": quantile(took, 0.5), "p99_ms": quantile(took, 0.99)}
