@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,16 @@ def python() -> Path:
     """The interpreter of a model's environment with what a replica needs, and pyarrow for the Arrow body."""
     wanted = (*environments.MODEL_PACKAGES, *runtime_requirements(), "pyarrow")
     return environments.python_of(REPLICA, wanted)
+
+
+def plain_python() -> Path:
+    """The same without pyarrow, which is the model's own affair: for what a replica adds in size."""
+    return environments.python_of("argosy-plain", (*environments.MODEL_PACKAGES, *runtime_requirements()))
+
+
+def runtime_size_bytes() -> int:
+    """The serving code itself, which is copied into each image."""
+    return sum(path.stat().st_size for path in (SOURCE / "argosy_serving").rglob("*") if path.suffix != ".pyc")
 
 
 def schema(case: Case) -> dict[str, Any]:
@@ -115,6 +125,7 @@ class Home:
 
     folder: Path
     tree: process_tree.Tree | None = None
+    _later: list[process_tree.Tree] = field(default_factory=list)
 
     @property
     def home(self) -> Path:
@@ -133,7 +144,7 @@ class Home:
         if not (self.home / "envs").exists():
             (self.home / "envs").symlink_to(kept)
         command = [sys.executable, "-m", "argosy.server", "--port", "0", "--gateway-port", "0"]
-        self.tree = process_tree.start(command, self.environ, self.folder)
+        self.tree = process_tree.start(command, self.environ, self.folder, keep=True)
         self.wait()
         return self.tree
 
@@ -147,10 +158,22 @@ class Home:
                 raise RuntimeError("the control plane did not start")
             time.sleep(0.02)
 
+    def restart(self) -> None:
+        """Another control plane after the first was killed; replicas and gateway are adopted."""
+        command = [sys.executable, "-m", "argosy.server"]
+        self._later.append(process_tree.start(command, self.environ, self.folder, keep=True))
+        self.wait()
+
     def stop(self) -> None:
+        """The control plane first; then what it leaves running, as `argosy down` does."""
         if self.tree is not None:
+            for tree in (self.tree, *self._later):
+                for process in tree.control_planes():
+                    process.terminate()
+                    process.wait(_START_TIMEOUT_S)
             subprocess.run([sys.executable, "-m", "argosy.server", "--stop-all"], env=self.environ, check=False)
-            self.tree.stop()
+            for tree in (*self._later, self.tree):
+                tree.stop()
 
     def run(self, *arguments: object) -> str:
         """`argosy ARGUMENTS`, which must succeed."""

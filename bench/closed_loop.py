@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from bench.connections import Connection, Target, connect
@@ -47,6 +48,13 @@ def run(target: Target, connections: int, seconds: float) -> Closed:
     if shutil.which("wrk") and not target.unix and len(target.body) < _LARGE_BYTES:
         return _wrk(target, connections, seconds)
     return own(target, connections, seconds)
+
+
+def together(targets: Sequence[Target], connections: int, seconds: float) -> list[float]:
+    """Good answers per second of each, all asked at the same time."""
+    with ThreadPoolExecutor(len(targets)) as pool:
+        seen = list(pool.map(lambda target: run(target, connections, seconds), targets))
+    return [each.outcomes["200"] / each.seconds for each in seen]
 
 
 def own(target: Target, connections: int, seconds: float) -> Closed:

@@ -136,6 +136,8 @@ def wait_until_answered(target: Target, alive: Callable[[], bool], timeout_s: fl
         outcome, content = ask(target, until - time.monotonic())
         if outcome == "200":
             return content
+        if outcome in ("400", "415", "422"):
+            raise RuntimeError(f"{outcome} {content[:300].decode(errors='replace')}")
         seen = f"{outcome} {content[:300].decode(errors='replace')}".strip()
         if not alive():
             raise RuntimeError("the server ended")

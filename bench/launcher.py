@@ -1,7 +1,8 @@
-"""Run a command on one core so that nothing it starts can leave its tree: `python launcher.py CORE COMMAND...`.
+"""Run a command on one core so that nothing it starts can leave its tree: `python launcher.py CORE end|keep COMMAND...`.
 
 Children that outlive their parents fall to this process, which reaps them: its children's CPU time is all that the
-server has used and that is not seen in a living process. SIGTERM is passed on; what still lives after a while is killed.
+server has used and that is not seen in a living process. SIGTERM is passed on; what still lives after a while is
+killed. `keep`: what the command has started may outlive it.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ def main() -> int:
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     os.sched_setaffinity(0, {int(sys.argv[1])})
-    command = subprocess.Popen(sys.argv[2:])
+    command = subprocess.Popen(sys.argv[3:])
 
     def end(*_: object) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -38,7 +39,7 @@ def main() -> int:
             pid, _ = os.wait()
         except ChildProcessError:
             return 0
-        if pid == command.pid:
+        if pid == command.pid and sys.argv[2] == "end":
             # What the command leaves behind is not waited for.
             threading.Thread(target=_kill_rest, args=(1.0,), daemon=True).start()
 

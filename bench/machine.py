@@ -32,6 +32,10 @@ def pin_client() -> None:
         os.sched_setaffinity(0, {CORES[1]})
 
 
+def is_root() -> bool:
+    return os.geteuid() == 0
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

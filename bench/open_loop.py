@@ -84,12 +84,15 @@ def run(target: Target, rate: float, seconds: float, timeout_s: float = 5.0, aft
     return uvloop.run(run_async(target, rate, seconds, timeout_s, after_s))
 
 
-async def run_async(target: Target, rate: float, seconds: float, timeout_s: float, after_s: float) -> Open:
+async def run_async(
+    target: Target, rate: float, seconds: float, timeout_s: float, after_s: float, stop: asyncio.Event | None = None
+) -> Open:
+    """`stop` ends the schedule early."""
     generator = _Generator(target, timeout_s)
     gc.collect()
     gc.disable()
     try:
-        await generator.run(schedule(rate, seconds))
+        await generator.run(schedule(rate, seconds), stop or asyncio.Event())
     finally:
         gc.enable()
     waited = None
@@ -113,9 +116,11 @@ class _Generator:
         self._opening: set[asyncio.Task[None]] = set()
         self.shots: list[Shot] = []
 
-    async def run(self, due: Sequence[float]) -> None:
+    async def run(self, due: Sequence[float], stop: asyncio.Event) -> None:
         began = time.monotonic() + 0.05
         for at in due:
+            if stop.is_set():
+                break
             now = time.monotonic() - began
             if at > now:
                 await asyncio.sleep(at - now)

@@ -14,6 +14,8 @@ from bench import environments, machine
 from bench.cases import Case, value_of
 
 _UVICORN = ("uvicorn==0.54.0", "uvloop", "httptools")
+# Its workers need an event loop that uvloop 0.22 no longer makes.
+_MLSERVER = ("mlserver==1.7.1", "mlserver-sklearn==1.7.1", "uvloop==0.21.0")
 _SKLEARN = ("iris", "forest", "boosted")
 
 
@@ -39,9 +41,10 @@ class Peer:
     body: Callable[[Case], Any] = lambda case: {"x": value_of(case)}
     health: str = ""
     note: str = ""
+    environment: str = ""  # of its own unless named
 
     def python(self) -> Path:
-        return environments.python_of(self.name, (*environments.MODEL_PACKAGES, *self.requirements))
+        return environments.python_of(self.environment or self.name, (*environments.MODEL_PACKAGES, *self.requirements))
 
     def encoded(self, case: Case) -> bytes:
         return json.dumps(self.body(case)).encode()
@@ -147,12 +150,12 @@ PEERS = {
              _uvicorn("floor_app"), note="uvicorn, uvloop, httptools, orjson; checks nothing"),
         Peer("fastapi", "FastAPI, hand-written", (*_UVICORN, "fastapi==0.165.0"), "fastapi", "/predict",
              _uvicorn("fastapi_app"), health="/health", note="a pydantic model of the body, a plain `def`"),
-        Peer("mlserver", "MLServer, in process", ("mlserver==1.7.1", "mlserver-sklearn==1.7.1"), "mlserver",
+        Peer("mlserver", "MLServer, in process", _MLSERVER, "mlserver",
              "/v2/models/m/infer", _mlserver(0), _mlserver_body, "/v2/health/live",
              "`parallel_workers: 0`; scikit-learn runtime, else a custom runtime with NumpyCodec"),
-        Peer("mlserver-worker", "MLServer, one parallel worker", ("mlserver==1.7.1", "mlserver-sklearn==1.7.1"),
-             "mlserver", "/v2/models/m/infer", _mlserver(1), _mlserver_body, "/v2/health/live",
-             "its default is one worker process"),
+        Peer("mlserver-worker", "MLServer, one parallel worker", _MLSERVER, "mlserver",
+             "/v2/models/m/infer", _mlserver(1), _mlserver_body, "/v2/health/live",
+             "its default is one worker process", "mlserver"),
         Peer("bentoml", "BentoML", ("bentoml==1.4.39",), "bentoml", "/predict", _bentoml, health="/livez",
              note="`workers=1`, array in, array out"),
         Peer("mlflow", "MLflow serving", ("mlflow==3.17.2",), "mlflow", "/invocations", _mlflow,

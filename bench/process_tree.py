@@ -31,6 +31,14 @@ class Tree:
         except psutil.Error:
             return []
 
+    def control_planes(self) -> list[psutil.Process]:
+        def is_one(process: psutil.Process) -> bool:
+            with contextlib.suppress(psutil.Error):
+                return "argosy.server" in process.cmdline()
+            return False
+
+        return self.members(is_one)
+
     def cpu_s(self) -> float:
         """CPU seconds of everything that lives or has lived below the launcher."""
         own = self._process.cpu_times()
@@ -70,9 +78,16 @@ def cpu_of(processes: Sequence[psutil.Process]) -> float:
     return sum(_cpu_s(process, children=False) for process in processes)
 
 
-def start(command: Sequence[str | Path], environ: Mapping[str, str], folder: Path) -> Tree:
-    """Start `command` on the server's core; what it prints goes to `folder`/server.log."""
-    launcher = [sys.executable, str(machine.ROOT / "bench" / "launcher.py"), str(machine.SERVER_CORE)]
+def start(
+    command: Sequence[str | Path],
+    environ: Mapping[str, str],
+    folder: Path,
+    core: int = machine.SERVER_CORE,
+    keep: bool = False,
+) -> Tree:
+    """Start `command` on one core; what it prints goes to `folder`/server.log. `keep`: its children may outlive it."""
+    launcher = [sys.executable, str(machine.ROOT / "bench" / "launcher.py"), str(core)]
+    launcher.append("keep" if keep else "end")
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(
             [*launcher, *map(str, command)],

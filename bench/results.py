@@ -22,8 +22,12 @@ class Results:
 
     @classmethod
     def load(cls, path: Path = PATH) -> "Results":
-        empty: dict[str, Any] = {"machine": {}, "servers": {}, "visits": {}, "budgets": {}, "profile": {}}
-        return cls(path, empty | json.loads(path.read_text()) if path.exists() else empty)
+        none = cls.empty(path)
+        return cls(path, none.data | json.loads(path.read_text())) if path.exists() else none
+
+    @classmethod
+    def empty(cls, path: Path = PATH) -> "Results":
+        return cls(path, {"machine": {}, "servers": {}, "visits": {}, "budgets": {}, "profile": {}})
 
     def save(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,9 @@ def _closed(running: Running, connections: int, seconds: float) -> dict[str, Any
     before = running.tree.cpu_s()
     seen = closed_loop.run(running.target, connections, seconds)
     cpu_s = running.tree.cpu_s() - before
-    return {**figures(seen), "cpu_us": cpu_s / max(1, seen.answered) * 1e6}
+    if not seen.answered:
+        raise RuntimeError(f"no answer in {seconds:g} s over {connections} connections: {dict(seen.outcomes)}")
+    return {**figures(seen), "cpu_us": cpu_s / seen.answered * 1e6}
 
 
 def figures(seen: Closed) -> dict[str, Any]:
@@ -69,6 +71,7 @@ def _overload(name: str, case: Case, seconds: float, capacity: float) -> dict[st
     found: dict[str, Any] = {"capacity": capacity, "deadlines_s": deadlines, "rates": {}}
     for share in SHARES_OF_CAPACITY:
         with serving(name, case, overload=True) as running:
+            closed_loop.run(running.target, 4, min(1.0, seconds))
             rate, length = share * capacity, max(2 * seconds, 20 / capacity)
             seen = open_loop.run(running.target, rate, length, after_s=_AFTER_S)
             found["rates"][f"{share:g}"] = seen.summary(deadlines)

@@ -9,7 +9,7 @@ class Api(litserve.LitAPI):  # type: ignore[misc]
     def setup(self, device: str) -> None:
         self._decode, self._predict = work.decoder(), work.predictor()
 
-    def decode_request(self, request: Any) -> Any:
+    def decode_request(self, request):  # an annotation would make it a parameter of the query
         return self._decode(request["x"])
 
     def predict(self, x: Any) -> Any:
