@@ -1,13 +1,14 @@
 """`make bench`, or `python -m bench [run|budgets|profile|render|install]`. Without a word: all of them, one by one.
 
-    make bench                                            # everything; goes on where an earlier run stopped
-    make bench BENCH_ARGS="run --case iris --server floor --server argosy --rounds 1 --seconds 1"
-    make bench BENCH_ARGS="budgets b12 b16"
-    make bench BENCH_ARGS=render                          # the page anew from docs/benchmarks/results.json
-    make bench BENCH_ARGS="--fresh"                       # forget earlier results first
+make bench                                            # everything; goes on where an earlier run stopped
+make bench BENCH_ARGS="run --case iris --server floor --server argosy --rounds 1 --seconds 1"
+make bench BENCH_ARGS="budgets b12 b16"
+make bench BENCH_ARGS=render                          # the page anew from docs/benchmarks/results.json
+make bench BENCH_ARGS="--fresh"                       # forget earlier results first
 """
 
 import argparse
+import signal
 import sys
 
 from bench import budgets, hot_path, machine, report
@@ -32,6 +33,7 @@ def main() -> int:
     parser.add_argument("--again", action="store_true", help="measure anew what earlier runs have measured")
     parser.add_argument("--fresh", action="store_true", help="forget all earlier results")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers are ended and folders removed
     machine.pin_client()
     results = Results.load()
     if options.fresh:

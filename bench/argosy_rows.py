@@ -27,6 +27,11 @@ TITLES = {
     BATCHING: "Argosy, one replica that batches",
     GATEWAY: "Argosy behind its gateway",
 }
+NOTES = {
+    REPLICA: "`max_concurrent_requests` 1; key, schema, admission, metrics and request id as always",
+    BATCHING: "the same with `max_batch_size` 32, `max_batch_delay_ms` 0",
+    GATEWAY: "control plane, HAProxy and one replica, all on the server's core",
+}
 SOURCE = machine.ROOT / "src"
 KEY = "bench"
 WIDE = {"max_queued_requests": 100_000, "max_queue_wait_ms": 60_000}
@@ -39,7 +44,7 @@ class Start:
     argv: Sequence[str | Path]
     environ: Mapping[str, str]
     target: Target
-    health: Target
+    health: Target | None
 
 
 def runtime_requirements() -> list[str]:
@@ -75,7 +80,7 @@ def schema(case: Case) -> dict[str, Any]:
 
 
 def prepare_replica(
-    folder: Path, case: Case, overload: bool, batching: bool = False, unix: str = "", slots: int = 1
+    folder: Path, case: Case, overload: bool, batching: bool = False, unix: str = "", with_python: Path | None = None
 ) -> Start:
     """The files of a replica as the control plane would lay them, and its command."""
     image = folder / "image"
@@ -90,14 +95,14 @@ def prepare_replica(
     key = hashlib.sha256(KEY.encode()).hexdigest()
     (folder / "settings.json").write_text(json.dumps({"keys": [key], **limits}))
     port = machine.free_port()
-    spec = {"id": "bench-1", "service": "bench", "revision": 1, "image": str(image), "slots": slots,
+    spec = {"id": "bench-1", "service": "bench", "revision": 1, "image": str(image),
             "listen": {"unix": unix} if unix else {"host": "127.0.0.1", "port": port},
             "scratch": str(folder / "scratch"), "settings": str(folder / "settings.json"),
             "log": str(folder / "server.log")}  # fmt: skip
     (folder / "spec.json").write_text(json.dumps(spec))
     body, kind = encoded(case)
     target = Target(port, "/score", body, _headers(KEY, kind), unix=unix)
-    argv = [python(), "-m", "argosy_serving", folder / "spec.json"]
+    argv: list[str | Path] = [with_python or python(), "-m", "argosy_serving", folder / "spec.json"]
     return Start(argv, {"PYTHONPATH": str(SOURCE)}, target, target.get("/livez"))
 
 
@@ -217,9 +222,7 @@ def home(folder: Path) -> Iterator[Home]:
 
 
 @contextlib.contextmanager
-def behind_gateway(
-    folder: Path, case: Case, overload: bool
-) -> Iterator[tuple[process_tree.Tree, Target, Target]]:
+def behind_gateway(folder: Path, case: Case, overload: bool) -> Iterator[tuple[process_tree.Tree, Target, Target]]:
     limits = [] if overload else ["--max-queued-requests", 100_000, "--max-queue-wait-ms", 60_000]
     with home(folder) as running:
         running.create(case, "bench", *limits)

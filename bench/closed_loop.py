@@ -132,4 +132,3 @@ def _found(pattern: str, text: str) -> tuple[str, ...]:
 
 def _milliseconds(number: str, unit: str) -> float:
     return float(number) * {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}[unit]
-

@@ -9,6 +9,8 @@ from typing import cast
 import httptools
 
 RESET, TIMEOUT = "reset", "time-out"
+# Some servers refuse in this way while they load.
+_REFUSED, _PATIENCE_S = ("400", "413", "415", "422"), 15.0
 
 
 @dataclass(frozen=True)
@@ -131,14 +133,16 @@ def ask(target: Target, timeout_s: float = 30.0) -> tuple[str, bytes]:
 def wait_until_answered(target: Target, alive: Callable[[], bool], timeout_s: float) -> bytes:
     """The body of the first 200. Raises RuntimeError with what was seen last."""
     until = time.monotonic() + timeout_s
-    seen = "no connection"
+    seen, refused_at = "no connection", 0.0
     while time.monotonic() < until:
         outcome, content = ask(target, until - time.monotonic())
         if outcome == "200":
             return content
-        if outcome in ("400", "415", "422"):
-            raise RuntimeError(f"{outcome} {content[:300].decode(errors='replace')}")
         seen = f"{outcome} {content[:300].decode(errors='replace')}".strip()
+        if outcome in _REFUSED:
+            refused_at = refused_at or time.monotonic()
+            if time.monotonic() - refused_at > _PATIENCE_S:
+                raise RuntimeError(f"the request is refused: {seen}")
         if not alive():
             raise RuntimeError("the server ended")
         time.sleep(0.02)

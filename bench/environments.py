@@ -45,7 +45,7 @@ def versions(python: Path) -> dict[str, str]:
 def size_bytes(python: Path) -> int:
     packages = next((python.parents[1] / "lib").glob("python*")) / "site-packages"
     return sum(
-        os.lstat(os.path.join(place, file)).st_size
+        Path(place, file).lstat().st_size
         for place, _, files in os.walk(packages)
         for file in files
         if not file.endswith(".pyc")
@@ -62,11 +62,15 @@ def model_file(work: str) -> Path:
     path = machine.cache() / "models" / work / "model.joblib"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(".new")
-        command = [base(), machine.APPS / "work.py", fresh]
-        subprocess.run(command, env=machine.clean_environ(BENCH_WORK=work), check=True)
-        fresh.rename(path)
+        train(work, base(), path)
     return path
+
+
+def train(work: str, python: Path, path: Path) -> Path:
+    fresh = path.with_suffix(".new")
+    command = [python, machine.APPS / "work.py", fresh]
+    subprocess.run(command, env=machine.clean_environ(BENCH_WORK=work), check=True)
+    return fresh.rename(path)
 
 
 def _base_python() -> str:

@@ -1,4 +1,4 @@
-"""Run a command on one core so that nothing it starts can leave its tree: `python launcher.py CORE end|keep COMMAND...`.
+"""Run a command on one core, with no way out of its tree: `python launcher.py CORE end|keep COMMAND...`.
 
 Children that outlive their parents fall to this process, which reaps them: its children's CPU time is all that the
 server has used and that is not seen in a living process. SIGTERM is passed on; what still lives after a while is

@@ -5,6 +5,7 @@ same files (apps/work.py).
 """
 
 import json
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,13 +96,19 @@ def _bentoml(python: Path, folder: Path, case: Case) -> Command:
     _app(folder, "bento_service.py")
     port = machine.free_port()
     environ = {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(folder / "home")}
-    command = [python.with_name("bentoml"), "serve", "bento_service:Model", "--host", "127.0.0.1", "--port", str(port)]
+    command: list[str | Path] = [
+        python.with_name("bentoml"),
+        "serve",
+        "bento_service:Model",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     return Command(command, environ, port)
 
 
 def _mlflow(python: Path, folder: Path, case: Case) -> Command:
-    import subprocess
-
     _app(folder, "mlflow_save.py")
     port = machine.free_port()
     environ = {"PATH": f"{python.parent}:/usr/bin:/bin", "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
@@ -129,7 +136,13 @@ def _ray(python: Path, folder: Path, case: Case) -> Command:
 def _azure(python: Path, folder: Path, case: Case) -> Command:
     _app(folder, "azure_score.py")
     port = machine.free_port()
-    command = [python.with_name("azmlinfsrv"), "--entry_script", "azure_score.py", "--port", str(port)]
+    command: list[str | Path] = [
+        python.with_name("azmlinfsrv"),
+        "--entry_script",
+        "azure_score.py",
+        "--port",
+        str(port),
+    ]
     environ = {"PATH": f"{python.parent}:/usr/bin:/bin"}
     return Command([*command, "--health_port", str(port), "--worker_count", "1"], environ, port)
 

@@ -21,8 +21,7 @@ class Tree:
         self._launcher = launcher
         self._process = psutil.Process(launcher.pid)
 
-    @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         return self._launcher.poll() is None and bool(self.members())
 
     def members(self, keep: Callable[[psutil.Process], bool] = lambda _: True) -> list[psutil.Process]:
@@ -100,6 +99,6 @@ def start(
         )
     tree = Tree(process)
     until = time.monotonic() + 10
-    while not tree.alive and process.poll() is None and time.monotonic() < until:
+    while not tree.is_alive() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.002)
     return tree

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from bench import machine
 
+Read = Callable[[dict[str, Any]], Any]
 PATH = machine.ROOT / "docs" / "benchmarks" / "results.json"
 
 
@@ -33,7 +33,7 @@ class Results:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self.path.with_suffix(".new")
         fresh.write_text(json.dumps(_sayable(self.data), indent=1, sort_keys=True) + "\n")
-        os.replace(fresh, self.path)
+        fresh.replace(self.path)
 
     @staticmethod
     def key(case: str, server: str, round_: int) -> str:
@@ -61,7 +61,7 @@ class Results:
             return ""
         return str(found[-1]["problem"])
 
-    def values(self, case: str, server: str, read: Callable[[dict[str, Any]], Any]) -> dict[int, float]:
+    def values(self, case: str, server: str, read: Read) -> dict[int, float]:
         """One number of each round, without the rounds that do not have it."""
         found = {}
         for number, visit in self.rounds(case, server).items():
@@ -73,15 +73,30 @@ class Results:
                 found[number] = float(value)
         return found
 
-    def median(self, case: str, server: str, read: Callable[[dict[str, Any]], Any]) -> float | None:
+    def median(self, case: str, server: str, read: Read) -> float | None:
         return middle(list(self.values(case, server, read).values()))
 
-    def ratio(
-        self, case: str, ours: str, theirs: str, read: Callable[[dict[str, Any]], Any], their_case: str = ""
-    ) -> float | None:
+    def ratio(self, case: str, ours: str, theirs: str, read: Read, their_case: str = "") -> float | None:
         """The median of the rounds' ratios: what changes from round to round changes both."""
         mine, other = self.values(case, ours, read), self.values(their_case or case, theirs, read)
         return middle([mine[n] / other[n] for n in mine.keys() & other.keys() if other[n]])
+
+
+def at(*path: str) -> Read:
+    """Reads what lies at this path of a visit."""
+
+    def read(visit: dict[str, Any]) -> Any:
+        value: Any = visit
+        for key in path:
+            value = value[key]
+        return value
+
+    return read
+
+
+def goodput(share: str, deadline_s: float) -> Read:
+    """Reads good answers within the deadline over capacity, at this share of capacity."""
+    return lambda visit: visit["open"]["rates"][share]["goodput"][f"{deadline_s:g}"] / visit["open"]["capacity"]
 
 
 def middle(values: list[float]) -> float | None:

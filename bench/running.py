@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import argosy
 from bench import argosy_rows, environments, machine, visits
 from bench.cases import CASES, Case
 from bench.peers import PEERS
@@ -81,26 +82,19 @@ def _server(name: str, base_packages: int, base_bytes: int) -> dict[str, Any]:
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     if ours:
-        found["version"] = f"{_argosy_version()} ({argosy_rows.source_digest()})"
+        found["version"] = f"{argosy.__version__} ({argosy_rows.source_digest()})"
         found["own_mb"] = argosy_rows.runtime_size_bytes() / 1e6
     else:
         found["version"] = versions[PEERS[name].package]
     return found
 
 
-def _argosy_version() -> str:
-    import argosy
-
-    return argosy.__version__
-
-
 def _line(found: dict[str, Any]) -> str:
     if "problem" in found:
-        return "problem: " + found["problem"].splitlines()[0]
-    cells = found["closed"].items()
-    return ", ".join(f"{count}: {cell['per_s']:.0f}/s {cell['cpu_us']:.0f} us" for count, cell in cells)
+        return f"problem: {found['problem'].splitlines()[0]}"
+    cells: dict[str, dict[str, float]] = found["closed"]
+    return ", ".join(f"{count}: {cell['per_s']:.0f}/s {cell['cpu_us']:.0f} us" for count, cell in cells.items())
 
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import argosy_rows, connections, machine, process_tree
+from bench.argosy_rows import Start
 from bench.cases import Case
 from bench.connections import Target
 from bench.peers import PEERS, Peer, model_environ
@@ -44,13 +45,13 @@ def serving(name: str, case: Case, overload: bool = False) -> Iterator[Running]:
             return
         if name in argosy_rows.TITLES:
             start = argosy_rows.prepare_replica(folder, case, overload, batching=name == argosy_rows.BATCHING)
-            argv, environ, target, health = start.argv, start.environ, start.target, start.health
         else:
-            argv, environ, target, health = _prepare(PEERS[name], folder, case)
+            start = _prepare(PEERS[name], folder, case)
         began = time.monotonic()
-        tree = process_tree.start(argv, {**machine.clean_environ(**model_environ(case)), **environ}, folder)
+        environ = {**machine.clean_environ(**model_environ(case)), **start.environ}
+        tree = process_tree.start(start.argv, environ, folder)
         try:
-            yield _running(tree, target, health, began)
+            yield _running(tree, start.target, start.health, began)
         except RuntimeError as problem:
             raise RuntimeError(f"{problem}\n{tail(folder)}") from problem
         finally:
@@ -72,13 +73,13 @@ def tail(folder: Path) -> str:
     return os.linesep.join(log.read_text(errors="replace").splitlines()[-15:]) if log.exists() else ""
 
 
-def _prepare(peer: Peer, folder: Path, case: Case) -> tuple[object, dict[str, str], Target, Target | None]:
+def _prepare(peer: Peer, folder: Path, case: Case) -> Start:
     command = peer.prepare(peer.python(), folder, case)
     target = Target(command.port, peer.path, peer.encoded(case))
     health = target.get(peer.health) if peer.health else None
-    return command.argv, dict(command.environ), target, health
+    return Start(command.argv, command.environ, target, health)
 
 
 def _running(tree: process_tree.Tree, target: Target, health: Target | None, began: float) -> Running:
-    answer = connections.wait_until_answered(target, lambda: tree.alive, START_TIMEOUT_S)
+    answer = connections.wait_until_answered(target, tree.is_alive, START_TIMEOUT_S)
     return Running(tree, target, health, time.monotonic() - began, tree.pss_bytes(), answer)

@@ -20,6 +20,7 @@ _AFTER_S = 30.0
 
 def visit(name: str, case: Case, seconds: float, connections: Sequence[int]) -> dict[str, Any]:
     """What was seen, or under `problem` why nothing was."""
+    length = max(seconds, case.least_s)
     found: dict[str, Any] = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": seconds}
     try:
         with serving(name, case) as running:
@@ -27,9 +28,9 @@ def visit(name: str, case: Case, seconds: float, connections: Sequence[int]) -> 
             found["idle_mb"] = running.idle_pss_bytes / 1e6
             found["answer"] = running.answer[:200].decode(errors="replace")
             closed_loop.run(running.target, connections[len(connections) // 2], min(1.0, seconds))
-            found["closed"] = {str(count): _closed(running, count, seconds) for count in connections}
+            found["closed"] = {str(count): _closed(running, count, length) for count in connections}
             if case.health and running.health is not None:
-                found["health"] = asyncio.run(_health_beside_load(running.target, running.health, seconds))
+                found["health"] = asyncio.run(_health_beside_load(running.target, running.health, length))
             found["loaded_mb"] = running.tree.pss_bytes() / 1e6
         if case.overload:
             found["open"] = _overload(name, case, seconds, _capacity(found["closed"]))
@@ -58,11 +59,12 @@ def figures(seen: Closed) -> dict[str, Any]:
 
 def _capacity(closed: dict[str, Any]) -> float:
     """The most good answers per second that any number of connections got."""
-    return max(cell["per_s"] * _good_share(cell) for cell in closed.values())
+    return max(float(cell["per_s"]) * _good_share(cell) for cell in closed.values())
 
 
 def _good_share(cell: dict[str, Any]) -> float:
-    return float(cell["outcomes"].get("200", 0)) / max(1, sum(cell["outcomes"].values()))
+    outcomes: dict[str, int] = cell["outcomes"]
+    return outcomes.get("200", 0) / max(1, sum(outcomes.values()))
 
 
 def _overload(name: str, case: Case, seconds: float, capacity: float) -> dict[str, Any]:

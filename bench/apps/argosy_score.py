@@ -1,6 +1,6 @@
 """The scoring script of Argosy's rows."""
 
-import os
+from pathlib import Path
 from typing import Any
 
 import work
@@ -8,7 +8,7 @@ import work
 
 def init() -> None:
     global predict
-    predict = work.predictor("model.joblib" if os.path.exists("model.joblib") else "")
+    predict = work.predictor("model.joblib" if Path("model.joblib").exists() else "")
 
 
 def run(x: Any) -> Any:

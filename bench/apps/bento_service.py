@@ -3,6 +3,7 @@ from typing import Any
 
 import bentoml
 import numpy as np
+
 import work
 
 Value = np.ndarray if os.environ["BENCH_DECODE"] == "array" else list

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-import work
 from fastapi import FastAPI
 from pydantic import BaseModel
+
+import work
 
 
 class Body(BaseModel):

@@ -3,6 +3,7 @@
 from typing import Any
 
 import orjson
+
 import work
 
 decode, predict = work.decoder(), work.predictor()

@@ -2,6 +2,7 @@ import sys
 from typing import Any
 
 import litserve
+
 import work
 
 

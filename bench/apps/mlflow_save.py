@@ -7,6 +7,7 @@ from typing import Any
 
 import joblib
 import mlflow
+
 import work
 
 

@@ -1,7 +1,8 @@
-import work
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec
 from mlserver.types import InferenceRequest, InferenceResponse
+
+import work
 
 
 class Runtime(MLModel):

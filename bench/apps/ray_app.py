@@ -3,9 +3,10 @@ import sys
 from typing import Any
 
 import ray
-import work
 from ray import serve
 from starlette.requests import Request
+
+import work
 
 
 @serve.deployment(num_replicas=1)

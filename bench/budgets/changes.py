@@ -88,4 +88,3 @@ def _kill(home: Home) -> None:
     time.sleep(2.0)
     home.restart()
     json.loads(home.run("service", "show", "bench", "-o", "json"))
-

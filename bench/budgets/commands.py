@@ -17,7 +17,7 @@ _REPEATS = 5  # of each in a round; the least counts, since a start can only be 
 def measure(rounds: int, seconds: float) -> dict[str, Any]:
     program = Path(sys.executable).with_name("argosy")
     with scratch() as folder, argosy_rows.home(folder) as home:
-        commands = {
+        commands: dict[str, list[str | Path]] = {
             "python -c pass": [sys.executable, "-c", "pass"],
             "argosy --help": [program, "--help"],
             "argosy version": [program, "version"],

@@ -34,7 +34,7 @@ def script_ready_s() -> float:
 def _script() -> tuple[int, float]:
     case = CASES["iris"]
     environ = machine.clean_environ(**model_environ(case), PYTHONPATH=str(machine.APPS))
-    command = [argosy_rows.python(), "-c", _SCRIPT.format(value=case.value)]
+    command: list[str | Path] = [argosy_rows.python(), "-c", _SCRIPT.format(value=case.value)]
     began = time.monotonic()
     process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE)
     try:
@@ -56,7 +56,7 @@ def _replica() -> tuple[int, float]:
         environ = {**machine.clean_environ(**model_environ(case)), **start.environ}
         tree = process_tree.start(start.argv, environ, folder)
         try:
-            connections.wait_until_answered(start.target.get("/readyz"), lambda: tree.alive, 60)
+            connections.wait_until_answered(start.target.get("/readyz"), tree.is_alive, 60)
             took_s = time.monotonic() - began
             return tree.pss_bytes(), took_s
         finally:

@@ -88,11 +88,11 @@ def _behind_nginx(nginx: str) -> Iterator[tuple[Tree, Target]]:
         environ = {**machine.clean_environ(**model_environ(_CASE)), **start.environ}
         replica = process_tree.start(start.argv, environ, folder)
         stack.callback(replica.stop)
-        connections.wait_until_answered(start.target, lambda: replica.alive, 60)
+        connections.wait_until_answered(start.target, replica.is_alive, 60)
         # Its workers run as nobody otherwise, who may not see the socket.
         user = ["-g", "user root;"] if machine.is_root() else []
         proxy = process_tree.start([nginx, "-c", folder / "nginx.conf", *user], machine.clean_environ(), folder)
         stack.callback(proxy.stop)
         target = Target(port, "/score", start.target.body, start.target.headers)
-        connections.wait_until_answered(target, lambda: proxy.alive, 30)
+        connections.wait_until_answered(target, proxy.is_alive, 30)
         yield proxy, target

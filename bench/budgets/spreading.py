@@ -37,7 +37,7 @@ def _spread(cores: list[int], seconds: float) -> float:
             environ = {**machine.clean_environ(**model_environ(case)), **start.environ}
             tree = process_tree.start(start.argv, environ, folder, core)
             stack.callback(tree.stop)
-            connections.wait_until_answered(start.target, lambda tree=tree: tree.alive, 60)
+            connections.wait_until_answered(start.target, tree.is_alive, 60)
             targets.append(start.target)
         for target in targets:
             closed_loop.run(target, 4, 1.0)
