@@ -16,7 +16,7 @@ from typing import Any
 import argosy
 import argosy_serving
 from argosy.errors import NotRunning
-from bench import environments, machine, process_tree
+from bench import connections, environments, machine, process_tree
 from bench.cases import COLUMNS, Case, value_of
 from bench.connections import Target
 from bench.peers import model_environ
@@ -104,6 +104,12 @@ def prepare_replica(
     target = Target(port, "/score", body, _headers(KEY, kind), unix=unix)
     argv: list[str | Path] = [with_python or python(), "-m", "argosy_serving", folder / "spec.json"]
     return Start(argv, {"PYTHONPATH": str(SOURCE)}, target, target.get("/livez"))
+
+
+def check_batching(target: Target) -> None:
+    """A replica that batches counts its batches; one that does not know how passes over the manifest's wish."""
+    if b"batch" not in connections.ask(target.get("/metrics"))[1]:
+        raise RuntimeError("batching is not supported by this version")
 
 
 def encoded(case: Case) -> tuple[bytes, str]:

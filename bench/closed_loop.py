@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import uvloop
+
 from bench.connections import Connection, Target, connect
 
 _LARGE_BYTES = 1_000_000  # bodies beyond this are sent by the own client: wrk reads them from a Lua text
@@ -59,7 +61,7 @@ def together(targets: Sequence[Target], connections: int, seconds: float) -> lis
 
 def own(target: Target, connections: int, seconds: float) -> Closed:
     """By the own client, which knows each status and each latency."""
-    return asyncio.run(run_async(target, connections, seconds))
+    return uvloop.run(run_async(target, connections, seconds))
 
 
 async def run_async(target: Target, connections: int, seconds: float) -> Closed:

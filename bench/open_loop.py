@@ -121,9 +121,11 @@ class _Generator:
         for at in due:
             if stop.is_set():
                 break
-            now = time.monotonic() - began
-            if at > now:
-                await asyncio.sleep(at - now)
+            early = began + at - time.monotonic()
+            if early > 0:
+                await asyncio.sleep(early)
+                while time.monotonic() < began + at:  # timers go by whole milliseconds
+                    await asyncio.sleep(0)
             elif len(self.shots) % 50 == 0:
                 await asyncio.sleep(0)  # behind schedule, yet answers must be read
             self._give_up()

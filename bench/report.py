@@ -32,7 +32,7 @@ def render(results: Results) -> None:
         _profile(results),
     ]
     PAGE.write_text("\n\n".join(part for part in parts if part) + "\n")
-    _plots(results)
+    draw(results)
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -253,7 +253,7 @@ def _profile(results: Results) -> str:
     return text + ("\n\n" + notes.read_text().strip() if notes.exists() else "")
 
 
-def _plots(results: Results) -> None:
+def draw(results: Results) -> None:
     python = environments.python_of("plots", _PLOTTING)
     command = [python, machine.ROOT / "bench" / "plots.py", FOLDER]
     subprocess.run(command, input=json.dumps(_plotted(results)).encode(), env=machine.clean_environ(), check=True)

@@ -51,7 +51,10 @@ def serving(name: str, case: Case, overload: bool = False) -> Iterator[Running]:
         environ = {**machine.clean_environ(**model_environ(case)), **start.environ}
         tree = process_tree.start(start.argv, environ, folder)
         try:
-            yield _running(tree, start.target, start.health, began)
+            running = _running(tree, start.target, start.health, began)
+            if name == argosy_rows.BATCHING:
+                argosy_rows.check_batching(start.target)
+            yield running
         except RuntimeError as problem:
             raise RuntimeError(f"{problem}\n{tail(folder)}") from problem
         finally:

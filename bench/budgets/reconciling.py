@@ -1,13 +1,19 @@
-"""B16, its reconcile part: CPU of one pass over 200 services with five replicas each, on the tests' fake replicas."""
+"""B16, its reconcile part: CPU of one pass over 200 services with five replicas each, on the tests' fake replicas.
+
+Each service has just been woken, so that its state is read anew; a pass over calm ones is noted beside it.
+"""
 
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import machine
 from bench.results import middle
 from bench.servers import scratch
+
+if TYPE_CHECKING:
+    from services.fakes import Services
 
 _SERVICES, _REPLICAS = 200, 5
 
@@ -29,11 +35,19 @@ def measure(rounds: int, seconds: float) -> dict[str, Any]:
         running = len(services.target.replicas)
         if running != _SERVICES * _REPLICAS:
             raise RuntimeError(f"{running} replicas run")
-        took = []
+        calm, woken = [], []
         for _ in range(max(3, rounds)):
-            began = time.process_time()
+            calm.append(_pass_ms(services, names))
             for name in names:
-                services.step(name)
-            took.append((time.process_time() - began) * 1000)
+                services.reconciler.wake(name)
+            woken.append(_pass_ms(services, names))
         shelf.close()
-    return {"cpu_ms": middle(took), "services": _SERVICES, "replicas": running}
+    return {"cpu_ms": middle(woken), "calm_cpu_ms": middle(calm), "services": _SERVICES, "replicas": running}
+
+
+def _pass_ms(services: "Services", names: list[str]) -> float:
+    """CPU of one pass over all. After `wake` each reads its service from the database again."""
+    began = time.process_time()
+    for name in names:
+        services.step(name)
+    return (time.process_time() - began) * 1000
