@@ -1,4 +1,7 @@
-"""A py-spy profile of a replica under load: which functions the time goes to."""
+"""A py-spy profile of a replica under load: which functions the time goes to.
+
+Only samples of a thread that holds the interpreter's lock: a thread that waits for work or for the lock costs nothing.
+"""
 
 import subprocess
 from collections import Counter
@@ -31,7 +34,7 @@ def _record() -> dict[str, Any]:
         stacks = Path(folder) / "stacks"
         pid = running.tree.members()[0].pid
         command: list[str | Path] = [spy, "record", "--pid", str(pid), "--duration", str(_SECONDS),
-                   "--rate", str(_RATE), "--format", "raw",
+                   "--gil", "--rate", str(_RATE), "--format", "raw",
                    "--output", stacks]  # fmt: skip
         recorder = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         closed_loop.run(running.target, 16, _SECONDS + 1)
@@ -45,6 +48,7 @@ def _record() -> dict[str, Any]:
 def count(raw: str) -> dict[str, Any]:
     """`raw` has a stack a line, `outer;inner count`; the shares of all samples by function."""
     own: Counter[str] = Counter()
+    parts: Counter[str] = Counter()
     total: Counter[str] = Counter()
     for line in raw.splitlines():
         stack, _, times = line.rpartition(" ")
@@ -52,18 +56,32 @@ def count(raw: str) -> dict[str, Any]:
         if not frames or not times.isdigit():
             continue
         own[frames[-1]] += int(times)
+        parts[_part(stack.rpartition(";")[2])] += int(times)
         for frame in set(frames):
             total[frame] += int(times)
     samples = own.total()
     if not samples:
         raise RuntimeError("py-spy saw no samples")
     top = [{"where": name, "own": n / samples, "total": total[name] / samples} for name, n in own.most_common(_MOST)]
-    return {"samples": samples, "top": top}
+    return {"samples": samples, "top": top, "parts": {part: n / samples for part, n in parts.most_common(_MOST)}}
+
+
+def _part(frame: str) -> str:
+    """A file of the replica's, or else the package that a frame belongs to."""
+    file = _file(frame)
+    if file.startswith("argosy_serving/"):
+        return file
+    return file.partition("/")[0] if "/" in file else "standard library and built-ins"
+
+
+def _file(frame: str) -> str:
+    """`handle (argosy_serving/app.py:140)` without name and line."""
+    place = frame.partition(" (")[2].rstrip(")")
+    return place.rpartition(":")[0] or place
 
 
 def _named(frame: str) -> str:
-    """`handle (argosy_serving/app.py:140)` without the line: what belongs together is one entry."""
-    name, _, place = frame.partition(" (")
-    file = place.rstrip(")").rpartition(":")[0] or place.rstrip(")")
-    short = "/".join(Path(file).parts[-2:])
+    """File and function without the line: what belongs together is one entry."""
+    short = "/".join(Path(_file(frame)).parts[-2:])
+    name = frame.partition(" (")[0]
     return f"{short} {name}" if short else name

@@ -124,8 +124,7 @@ class _Generator:
             early = began + at - time.monotonic()
             if early > 0:
                 await asyncio.sleep(early)
-                while time.monotonic() < began + at:  # timers go by whole milliseconds
-                    await asyncio.sleep(0)
+                await self._wait_exactly(began + at)
             elif len(self.shots) % 50 == 0:
                 await asyncio.sleep(0)  # behind schedule, yet answers must be read
             self._give_up()
@@ -137,6 +136,11 @@ class _Generator:
             self._give_up()
         for connection in self._idle:
             connection.abort()
+
+    async def _wait_exactly(self, until: float) -> None:
+        """The rest of a millisecond: timers are no finer."""
+        while time.monotonic() < until:
+            await asyncio.sleep(0)  # noqa: ASYNC110 - answers are read meanwhile
 
     def _send(self, request: "_Request") -> None:
         while self._idle:

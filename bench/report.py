@@ -244,11 +244,14 @@ def _profile(results: Results) -> str:
         return text + f"Not recorded: {found['problem']}"
     text += (
         f"py-spy, {found['rate']} samples a second for {found['seconds']} s, of a replica under 16 connections "
-        f"({CASES[found['case']].title}), both of its threads: {found['samples']} samples.\n\n"
+        f"({CASES[found['case']].title}), both of its threads, "
+        f"whichever held the interpreter lock: {found['samples']} samples.\n\n"
     )
     rows = [
         [f"`{line['where']}`", f"{100 * line['own']:.1f} %", f"{100 * line['total']:.1f} %"] for line in found["top"]
     ]
+    shares = sorted(found["parts"].items(), key=lambda part: -part[1])
+    text += grid(["part", "own"], [[f"`{part}`", f"{100 * share:.1f} %"] for part, share in shares]) + "\n\n"
     text += grid(["function", "own", "with callees"], rows)
     return text + ("\n\n" + notes.read_text().strip() if notes.exists() else "")
 

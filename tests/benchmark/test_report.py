@@ -111,13 +111,18 @@ def test_the_page_names_every_server_and_every_reason(results: Results, monkeypa
 
 def test_samples_are_counted_by_function() -> None:
     raw = (
-        "thread 1;run (app/loop.py:1);handle (app/app.py:10);parse (app/app.py:20) 6\n"
-        "thread 1;run (app/loop.py:2);handle (app/app.py:12) 3\n"
-        "thread 2;work (app/slots.py:5) 1\n"
+        "thread 1;run (app/loop.py:1);handle (argosy_serving/app.py:10);parse (argosy_serving/app.py:20) 6\n"
+        "thread 1;run (app/loop.py:2);handle (argosy_serving/app.py:12) 3\n"
+        "thread 2;predict (sklearn/linear/base.py:5) 1\n"
     )
     counted = hot_path.count(raw)
     assert counted["samples"] == 10
+    assert counted["parts"] == {"argosy_serving/app.py": 0.9, "sklearn": 0.1}
     top = {line["where"]: (line["own"], line["total"]) for line in counted["top"]}
-    assert top == {"app/app.py parse": (0.6, 0.6), "app/app.py handle": (0.3, 0.9), "app/slots.py work": (0.1, 0.1)}
+    assert top == {
+        "argosy_serving/app.py parse": (0.6, 0.6),
+        "argosy_serving/app.py handle": (0.3, 0.9),
+        "linear/base.py predict": (0.1, 0.1),
+    }
     with pytest.raises(RuntimeError, match="no samples"):
         hot_path.count("")
