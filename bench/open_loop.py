@@ -139,8 +139,8 @@ class _Generator:
 
     async def _wait_exactly(self, until: float) -> None:
         """The rest of a millisecond: timers are no finer."""
-        while time.monotonic() < until:
-            await asyncio.sleep(0)  # noqa: ASYNC110 - answers are read meanwhile
+        while time.monotonic() < until:  # noqa: ASYNC110 - answers are read meanwhile
+            await asyncio.sleep(0)
 
     def _send(self, request: "_Request") -> None:
         while self._idle:

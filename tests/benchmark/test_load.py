@@ -115,7 +115,8 @@ def test_what_wrk_prints_is_read() -> None:
     )
     seen = closed_loop.read_wrk(said)
     assert seen.outcomes == {"200": 960, "not 200": 40, "reset": 3}
-    assert (seen.seconds, seen.p50_ms, seen.p99_ms, seen.answered) == (2.5, pytest.approx(0.35), 1200.0, 1000)
+    assert seen.p50_ms == pytest.approx(0.35)
+    assert (seen.seconds, seen.p99_ms, seen.answered) == (2.5, 1200.0, 1000)
 
 
 def test_a_schedule_is_the_same_each_time_and_has_the_rate() -> None:
