@@ -25,7 +25,7 @@ _SHED = ("429", "503")
 
 @dataclass(frozen=True)
 class Shot:
-    """One request: when it was due, how late it was sent, how it ended, and how long that took from when it was due."""
+    """One request: when it was due after the start, how late it was sent, how it ended and how long after that."""
 
     due_s: float
     late_s: float
@@ -44,9 +44,9 @@ class Open:
         return Counter(shot.outcome for shot in self.shots)
 
     def goodput(self, deadline_s: float) -> float:
-        """Good answers within the deadline, per second."""
-        good = sum(1 for shot in self.shots if shot.outcome == "200" and shot.latency_s <= deadline_s)
-        return good / self.seconds
+        """Good answers within the deadline, per second of the schedule; what comes after its end does not count."""
+        good = [shot for shot in self.shots if shot.outcome == "200" and shot.latency_s <= deadline_s]
+        return sum(shot.due_s + shot.latency_s <= self.seconds for shot in good) / self.seconds
 
     def latency_ms(self, share: float, outcomes: Sequence[str] = ("200",)) -> float:
         return quantile([shot.latency_s * 1000 for shot in self.shots if shot.outcome in outcomes], share)
@@ -109,6 +109,7 @@ async def run_async(
 class _Generator:
     def __init__(self, target: Target, timeout_s: float) -> None:
         self._target, self._timeout_s, self._wire = target, timeout_s, target.wire()
+        self.began = 0.0
         self._idle: list[Connection] = []
         self._open = 0
         self._waiting: deque[_Request] = deque()  # for a connection
@@ -117,7 +118,7 @@ class _Generator:
         self.shots: list[Shot] = []
 
     async def run(self, due: Sequence[float], stop: asyncio.Event) -> None:
-        began = time.monotonic() + 0.05
+        began = self.began = time.monotonic() + 0.05
         for at in due:
             if stop.is_set():
                 break
@@ -211,7 +212,9 @@ class _Request:
 
     def end(self, outcome: str) -> None:
         self.ended = True
-        self._generator.shots.append(Shot(self.due, self._late_s, outcome, time.monotonic() - self.due))
+        self._generator.shots.append(
+            Shot(self.due - self._generator.began, self._late_s, outcome, time.monotonic() - self.due)
+        )
 
     def _answered(self, outcome: str) -> None:
         assert self._connection is not None

@@ -93,7 +93,7 @@ def _line(found: dict[str, Any]) -> str:
     if "problem" in found:
         return f"problem: {found['problem'].splitlines()[0]}"
     cells: dict[str, dict[str, float]] = found["closed"]
-    return ", ".join(f"{count}: {cell['per_s']:.0f}/s {cell['cpu_us']:.0f} us" for count, cell in cells.items())
+    return ", ".join(f"{count}: {cell['per_s']:.0f}/s {cell['cpu_us'] or 0:.0f} us" for count, cell in cells.items())
 
 
 def say(text: str) -> None:

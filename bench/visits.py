@@ -9,7 +9,7 @@ from typing import Any
 from bench import closed_loop, open_loop
 from bench.cases import Case
 from bench.closed_loop import Closed, quantile
-from bench.connections import Target, ask_once
+from bench.connections import Target, ask, ask_once
 from bench.servers import Running, serving
 
 SHARES_OF_CAPACITY = (0.5, 1.0, 3.0)
@@ -27,7 +27,7 @@ def visit(name: str, case: Case, seconds: float, connections: Sequence[int]) -> 
             found["cold_start_s"] = None if running.cold_start_s != running.cold_start_s else running.cold_start_s
             found["idle_mb"] = running.idle_pss_bytes / 1e6
             found["answer"] = running.answer[:200].decode(errors="replace")
-            closed_loop.run(running.target, connections[len(connections) // 2], min(1.0, seconds))
+            closed_loop.run(running.target, 4, min(1.0, seconds))
             found["closed"] = {str(count): _closed(running, count, length) for count in connections}
             if case.health and running.health is not None:
                 found["health"] = asyncio.run(_health_beside_load(running.target, running.health, length))
@@ -40,6 +40,8 @@ def visit(name: str, case: Case, seconds: float, connections: Sequence[int]) -> 
 
 
 def _closed(running: Running, connections: int, seconds: float) -> dict[str, Any]:
+    # Whoever the last cell left waiting may still be worked on; this cell begins when a caller is answered again.
+    ask(running.target, _AFTER_S)
     for length in (seconds, 5 * seconds):  # a slow server under many connections may not answer any in the first
         before = running.tree.cpu_s()
         seen = closed_loop.run(running.target, connections, length)
@@ -47,7 +49,7 @@ def _closed(running: Running, connections: int, seconds: float) -> dict[str, Any
         if seen.answered:
             break
     else:
-        raise RuntimeError(f"no answer in {length:g} s over {connections} connections: {dict(seen.outcomes)}")
+        return {"per_s": 0.0, "p50_ms": None, "p99_ms": None, "cpu_us": None, "outcomes": dict(seen.outcomes)}
     return {**figures(seen), "cpu_us": cpu_s / seen.answered * 1e6}
 
 

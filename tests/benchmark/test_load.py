@@ -134,6 +134,12 @@ def test_every_request_of_the_schedule_is_counted(server: Server) -> None:
     assert seen.goodput(0.0) == 0
 
 
+def test_answers_after_the_end_of_the_schedule_are_no_goodput() -> None:
+    shots = [open_loop.Shot(0.5, 0, "200", 0.2), open_loop.Shot(0.9, 0, "200", 0.2), open_loop.Shot(0.1, 0, "429", 0.1)]
+    assert open_loop.Open(3, 1.0, shots, None).goodput(1.0) == 1
+    assert open_loop.Open(3, 1.0, shots, None).goodput(0.1) == 0
+
+
 def test_latency_counts_from_the_scheduled_moment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one connection and a slow server a closed loop would see 0.2 s for ever; callers wait longer and longer."""
     monkeypatch.setattr(open_loop, "_MOST_CONNECTIONS", 1)
