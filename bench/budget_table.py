@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from bench.markdown import grid, reason
 from bench.results import Results, at, goodput, middle
 
 _PEERS = ("mlserver", "mlserver-worker", "bentoml", "mlflow", "litserve", "ray", "azure")
@@ -32,12 +33,12 @@ class Line:
             return "held"
         if self.limit == 0:
             return "**not held**"
+        if not self.least and found > 2 * self.limit:
+            return f"**not held**, {found / self.limit:.1f} times that"
         return f"**not held**, by {abs(found - self.limit) / self.limit * 100:.0f} %"
 
 
 def table(results: Results) -> str:
-    from bench.report import grid
-
     rows = [line.cells() for line in lines(results)]
     text = (
         "## Budgets\n\nWhat the project holds itself to; each a ratio of two things measured in the same round. "
@@ -71,7 +72,7 @@ def _rates(results: Results) -> Iterator[Line]:
         ("frame", "iris pandas", 3.0),
         ("forest1", "100-tree forest, one row", 8.0),
     ):
-        why = results.problem(case, "argosy-batch") or "not measured"
+        why = reason(results.problem(case, "argosy-batch") or "not measured")
         gain = results.ratio(case, "argosy-batch", "argosy", at("closed", "64", "per_s"))
         yield Line("B3", f"{what}: requests/s with batching over without, 64 connections", gain, least, True, why=why)
         slower = results.ratio(case, "argosy-batch", "argosy", at("closed", "1", "p50_ms"))
@@ -116,8 +117,8 @@ def _own_runs(results: Results) -> Iterator[Line]:
 
     def line(name: str, what: str, path: tuple[str, ...], limit: float, least: bool = False, unit: str = "") -> Line:
         problem = results.data["budgets"].get(name, {}).get("problem", "not measured")
-        why = " ".join(str(problem).split())[:160]
-        return Line(name.upper().replace("B3A", "B3a"), what, of(name, *path), limit, least, unit, why)
+        budget = name.upper().replace("B3A", "B3a")
+        return Line(budget, what, of(name, *path), limit, least, unit, reason(str(problem)))
 
     yield line("b3a", "N replicas on N cores, requests/s over N times one", ("ratio",), 0.8, least=True)
     yield line("b7", "the gateway's CPU per request over nginx's", ("cpu_ratio",), 1.1)

@@ -2,17 +2,18 @@
 
 import json
 import subprocess
-from collections.abc import Sequence
 from typing import Any
 
 from bench import argosy_rows, budget_table, environments, machine
 from bench.cases import CASES, Case
+from bench.markdown import grid, heading, reason, shown
 from bench.peers import PEERS
 from bench.results import PATH, Results, at, goodput, middle
 from bench.servers import NAMES, TITLES
 
 PAGE = machine.ROOT / "docs" / "benchmarks.md"
 FOLDER = PATH.parent
+_ENOUGH_ROUNDS = 3
 _PLOTTING = ("matplotlib==3.10.8",)
 
 
@@ -35,20 +36,6 @@ def render(results: Results) -> None:
     draw(results)
 
 
-def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, the first column to the left."""
-    lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def shown(value: float | None, digits: int = 2) -> str:
-    if value is None:
-        return "-"
-    if abs(value) >= 100:
-        return f"{value:,.0f}".replace(",", " ")
-    return f"{value:.{digits}f}"
-
-
 def _environment(results: Results) -> str:
     m = results.data["machine"]
     if not m:
@@ -60,6 +47,12 @@ def _environment(results: Results) -> str:
         f"Measured {span} on {m['cores']} cores ({m['processor']}), {m['memory_gb']} GB, {m['system']} "
         f"{m['architecture']}, Python {m['python']}; closed loop by {m['generator']}."
     )
+    fewest = min((len(results.rounds(case, name)) for case, name in _measured(results)), default=0)
+    if fewest < _ENOUGH_ROUNDS:
+        text += (
+            f" **Some cells come from fewer than {_ENOUGH_ROUNDS} rounds (the last column of each table): "
+            "those are a trial of the tool, not a result.**"
+        )
     rows = []
     for name in NAMES:
         server = results.data["servers"].get(name, {})
@@ -67,6 +60,12 @@ def _environment(results: Results) -> str:
         libraries = ", ".join(f"{package} {version}" for package, version in server.get("versions", {}).items())
         rows.append([TITLES[name], server.get("version", "-"), server.get("problem", note), libraries or "-"])
     return f"## Servers\n\n{text}\n\n" + grid(["server", "version", "how", "libraries"], rows)
+
+
+def _measured(results: Results) -> set[tuple[str, str]]:
+    """Case and server of every visit that went well."""
+    kept = (key.split("/") for key, visit in results.data["visits"].items() if "problem" not in visit)
+    return {(case, name) for case, name, _ in kept}
 
 
 def _closed(results: Results) -> str:
@@ -77,7 +76,7 @@ def _closed(results: Results) -> str:
     ]
     for case in CASES.values():
         if any(results.rounds(case.name, name) for name in NAMES):
-            parts.append(f"### {case.title[0].upper()}{case.title[1:]}\n\n{_closed_table(results, case)}")
+            parts.append(f"{heading(case.title)}\n\n{_closed_table(results, case)}")
     parts.insert(1, "![CPU per request over the floor](benchmarks/cpu.svg)")
     return "\n\n".join(parts)
 
@@ -95,7 +94,7 @@ def _closed_table(results: Results, case: Case) -> str:
             continue
         problem = results.problem(case.name, name)
         if problem:
-            rows.append([TITLES[name], _reason(problem), *[""] * (len(head) - 2)])
+            rows.append([TITLES[name], reason(problem), *[""] * (len(head) - 2)])
             continue
         found = results.rounds(case.name, name)
         if not found:
@@ -121,17 +120,11 @@ def _cell(results: Results, case: Case, name: str, count: str, key: str) -> floa
     return results.median(case.name, name, at("closed", count, key))
 
 
-def _reason(problem: str) -> str:
-    """One line of it that a table can hold."""
-    text = " ".join(problem.split())
-    return text[:160].replace("|", "/") + ("..." if len(text) > 160 else "")
-
-
 def _overload(results: Results) -> str:
     parts = []
     for case in CASES.values():
         if case.overload and (text := _overload_table(results, case)):
-            parts.append(f"### {case.title[0].upper()}{case.title[1:]}\n\n{text}")
+            parts.append(f"{heading(case.title)}\n\n{text}")
     if not parts:
         return ""
     intro = (
