@@ -2,6 +2,7 @@
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ matplotlib.rcParams.update({"svg.hashsalt": "argosy", "svg.fonttype": "none", "f
 import matplotlib.pyplot as plt  # noqa: E402
 
 OURS, OTHERS = "#1f6feb", "#8c959f"
+COLOURS = {"Argosy, one replica": OURS, "Argosy behind its gateway": "#0a3069"}
 MARKS = "osv^D<>Pxh*"
 
 
@@ -20,17 +22,19 @@ def cpu(found: dict[str, dict[str, float | None]], titles: dict[str, str], path:
     cases = [name for name, values in found.items() if any(values.values())]
     if not cases:
         return
-    figure, panels = plt.subplots(1, len(cases), figsize=(4.2 * len(cases), 4), squeeze=False)
+    servers = [name for name in reversed(found[cases[0]]) if any(found[case][name] for case in cases)]
+    size = (2.5 + 2.6 * len(cases), 0.6 + 0.3 * len(servers))
+    figure, panels = plt.subplots(1, len(cases), figsize=size, squeeze=False, sharey=True)
     for panel, case in zip(panels[0], cases, strict=True):
-        values = [(name, value) for name, value in reversed(found[case].items()) if value]
-        colours = [OURS if name.startswith("Argosy") else OTHERS for name, _ in values]
-        bars = panel.barh([name for name, _ in values], [value for _, value in values], color=colours)
-        panel.bar_label(bars, fmt="%.1f", padding=2)
+        colours = [OURS if name.startswith("Argosy") else OTHERS for name in servers]
+        values = [found[case][name] or float("nan") for name in servers]
+        bars = panel.barh(servers, values, color=colours)
+        panel.bar_label(bars, [f"{value:.1f}" if value == value else "-" for value in values], padding=2)
         panel.set_xscale("log")
         panel.axvline(1, color="black", linewidth=0.8)
-        panel.margins(x=0.2)
-        panel.set_title(titles[case], fontsize=9)
-        panel.set_xlabel("CPU per request / floor, 16 connections")
+        panel.margins(x=0.3)
+        panel.set_title("\n".join(textwrap.wrap(titles[case], 30)), fontsize=9)
+    figure.supxlabel("CPU per request over the floor's, 16 connections", fontsize=9)
     save(figure, path)
 
 
@@ -45,7 +49,7 @@ def goodput(found: dict[str, dict[str, list[float | None]]], titles: dict[str, s
             if points:
                 ours = name.startswith("Argosy")
                 panel.plot(*zip(*points, strict=True), marker=mark, label=name, linewidth=2 if ours else 1,
-                           color=OURS if name == "Argosy, one replica" else None)  # fmt: skip
+                           color=COLOURS.get(name))  # fmt: skip
         panel.set_title(titles[case], fontsize=9)
         panel.set_xlabel("offered load / capacity")
         panel.set_ylim(bottom=0)

@@ -134,10 +134,11 @@ def test_every_request_of_the_schedule_is_counted(server: Server) -> None:
     assert seen.goodput(0.0) == 0
 
 
-def test_answers_after_the_end_of_the_schedule_are_no_goodput() -> None:
-    shots = [open_loop.Shot(0.5, 0, "200", 0.2), open_loop.Shot(0.9, 0, "200", 0.2), open_loop.Shot(0.1, 0, "429", 0.1)]
-    assert open_loop.Open(3, 1.0, shots, None).goodput(1.0) == 1
-    assert open_loop.Open(3, 1.0, shots, None).goodput(0.1) == 0
+def test_goodput_is_what_came_in_the_second_half() -> None:
+    ended = [("200", 0.1), ("200", 0.6), ("200", 0.7), ("200", 0.95), ("429", 0.6)]
+    shots = [open_loop.Shot(due, 0, outcome, 0.2) for outcome, due in ended]
+    assert open_loop.Open(5, 1.0, shots, None).goodput(1.0) == 2 / 0.5
+    assert open_loop.Open(5, 1.0, shots, None).goodput(0.1) == 0
 
 
 def test_latency_counts_from_the_scheduled_moment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
