@@ -135,6 +135,7 @@ class Home:
     """A whole Argosy in a home of its own. Environments are kept between runs."""
 
     folder: Path
+    cores: Sequence[int] = (machine.SERVER_CORE,)
     tree: process_tree.Tree | None = None
     _later: list[process_tree.Tree] = field(default_factory=list)
 
@@ -155,7 +156,7 @@ class Home:
         if not (self.home / "envs").exists():
             (self.home / "envs").symlink_to(kept)
         command = [sys.executable, "-m", "argosy.server", "--port", "0", "--gateway-port", "0"]
-        self.tree = process_tree.start(command, self.environ, self.folder, keep=True)
+        self.tree = process_tree.start(command, self.environ, self.folder, self.cores, keep=True)
         self.wait()
         return self.tree
 
@@ -172,7 +173,7 @@ class Home:
     def restart(self) -> None:
         """Another control plane after the first was killed; replicas and gateway are adopted."""
         command = [sys.executable, "-m", "argosy.server"]
-        self._later.append(process_tree.start(command, self.environ, self.folder, keep=True))
+        self._later.append(process_tree.start(command, self.environ, self.folder, self.cores, keep=True))
         self.wait()
 
     def stop(self) -> None:
@@ -218,8 +219,8 @@ class Home:
 
 
 @contextlib.contextmanager
-def home(folder: Path) -> Iterator[Home]:
-    running = Home(folder)
+def home(folder: Path, cores: Sequence[int] = (machine.SERVER_CORE,)) -> Iterator[Home]:
+    running = Home(folder, cores)
     try:
         running.start()
         yield running

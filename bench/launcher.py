@@ -1,4 +1,4 @@
-"""Run a command on one core, with no way out of its tree: `python launcher.py CORE end|keep COMMAND...`.
+"""Run a command on some cores, with no way out of its tree: `python launcher.py 0,1 end|keep COMMAND...`.
 
 Children that outlive their parents fall to this process, which reaps them: its children's CPU time is all that the
 server has used and that is not seen in a living process. SIGTERM is passed on; what still lives after a while is
@@ -24,7 +24,7 @@ def main() -> int:
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    os.sched_setaffinity(0, {int(sys.argv[1])})
+    os.sched_setaffinity(0, {int(core) for core in sys.argv[1].split(",")})
     command = subprocess.Popen(sys.argv[3:])
 
     def end(*_: object) -> None:

@@ -81,11 +81,11 @@ def start(
     command: Sequence[str | Path],
     environ: Mapping[str, str],
     folder: Path,
-    core: int = machine.SERVER_CORE,
+    cores: Sequence[int] = (machine.SERVER_CORE,),
     keep: bool = False,
 ) -> Tree:
-    """Start `command` on one core; what it prints goes to `folder`/server.log. `keep`: its children may outlive it."""
-    launcher = [sys.executable, str(machine.ROOT / "bench" / "launcher.py"), str(core)]
+    """Start `command` on these cores; its output goes to `folder`/server.log. `keep`: its children may outlive it."""
+    launcher = [sys.executable, str(machine.ROOT / "bench" / "launcher.py"), ",".join(map(str, cores))]
     launcher.append("keep" if keep else "end")
     with (folder / "server.log").open("ab") as log:
         process = subprocess.Popen(

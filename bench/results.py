@@ -108,11 +108,13 @@ def middle(values: list[float]) -> float | None:
 
 
 def _sayable(value: Any) -> Any:
-    """JSON knows no not-a-number; numbers are kept to six digits."""
+    """JSON knows no not-a-number; numbers are kept to six digits; texts do not say whose machine it was."""
     if isinstance(value, dict):
         return {key: _sayable(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_sayable(each) for each in value]
+    if isinstance(value, str):
+        return value.replace(str(machine.ROOT), ".").replace(str(Path.home()), "~")
     if isinstance(value, float):
         return None if math.isnan(value) or math.isinf(value) else float(f"{value:.6g}")
     return value

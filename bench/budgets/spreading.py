@@ -35,7 +35,7 @@ def _spread(cores: list[int], seconds: float) -> float:
             folder = Path(stack.enter_context(scratch()))
             start = argosy_rows.prepare_replica(folder, case, overload=False)
             environ = {**machine.clean_environ(**model_environ(case)), **start.environ}
-            tree = process_tree.start(start.argv, environ, folder, core)
+            tree = process_tree.start(start.argv, environ, folder, [core])
             stack.callback(tree.stop)
             connections.wait_until_answered(start.target, tree.is_alive, 60)
             targets.append(start.target)

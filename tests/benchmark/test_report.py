@@ -66,6 +66,12 @@ def test_what_json_cannot_say_is_null(results: Results) -> None:
     assert Results.load(results.path).data["budgets"] == {"b1": {"p50_ms": None, "list": [None, 1.23457]}}
 
 
+def test_the_raw_results_name_no_place(results: Results) -> None:
+    results.data["budgets"] = {"b1": {"problem": f"no {Path.home()}/x and no {Path(__file__).parents[2]}/y"}}
+    results.save()
+    assert Results.load(results.path).data["budgets"]["b1"]["problem"] == "no ~/x and no ./y"
+
+
 def test_rounds_visit_everybody_and_begin_with_another_each_time() -> None:
     plan = Plan(["iris", "arrow"], ["floor", "argosy", "ray"], 3, 1.0)
     visits = [(case.name, number, server) for case, number, server in plan.visits()]
