@@ -39,10 +39,14 @@ class Results:
     def key(case: str, server: str, round_: int) -> str:
         return f"{case}/{server}/{round_}"
 
-    def has(self, key: str, seconds: float) -> bool:
-        """Whether this visit was made well, as long as it is wanted now."""
+    def has(self, key: str, seconds: float, version: str) -> bool:
+        """Whether this visit was made well, as long as it is wanted now, of the version that is here now."""
         found = self.data["visits"].get(key)
-        return found is not None and "problem" not in found and found["seconds"] == seconds
+        return (
+            found is not None
+            and "problem" not in found
+            and (found["seconds"], found.get("version")) == (seconds, version)
+        )
 
     def rounds(self, case: str, server: str) -> dict[int, dict[str, Any]]:
         """The visits that went well, by round."""

@@ -42,7 +42,8 @@ def run(plan: Plan, results: Results) -> None:
     wanted = [
         (case, number, server)
         for case, number, server in plan.visits()
-        if plan.again or not results.has(results.key(case.name, server, number), plan.seconds)
+        if plan.again
+        or not results.has(results.key(case.name, server, number), plan.seconds, _version(results, server))
     ]
     began = time.monotonic()
     for done, (case, number, server) in enumerate(wanted):
@@ -53,10 +54,15 @@ def run(plan: Plan, results: Results) -> None:
             if unavailable
             else visits.visit(server, case, plan.seconds, plan.connections or case.connections)
         )
+        found["version"] = _version(results, server)
         results.data["visits"][results.key(case.name, server, number)] = found
         results.save()
         left_s = (time.monotonic() - began) / (done + 1) * (len(wanted) - done - 1)
         say(f"    {_line(found)}; about {left_s / 60:.0f} min left")
+
+
+def _version(results: Results, server: str) -> str:
+    return str(results.data["servers"][server].get("version", ""))
 
 
 def note_servers(servers: Sequence[str], results: Results) -> None:

@@ -18,7 +18,7 @@ def cell(cpu_us: float, per_s: float = 1000) -> dict[str, Any]:
 
 
 def visit(cpu_us: float, per_s: float = 1000) -> dict[str, Any]:
-    return {"seconds": 2.0, "closed": {count: cell(cpu_us, per_s) for count in ("1", "16", "64")}}
+    return {"seconds": 2.0, "version": "1", "closed": {count: cell(cpu_us, per_s) for count in ("1", "16", "64")}}
 
 
 @pytest.fixture
@@ -54,10 +54,11 @@ def test_a_run_goes_on_where_one_stopped(results: Results) -> None:
     results.save()
     again = Results.load(results.path)
     assert again.data == results.data
-    assert again.has("iris/argosy/1", 2.0)
-    assert not again.has("iris/argosy/1", 5.0)
-    assert not again.has("iris/argosy/3", 2.0)
-    assert not again.has("iris/argosy/4", 2.0)
+    assert again.has("iris/argosy/1", 2.0, "1")
+    assert not again.has("iris/argosy/1", 2.0, "2")
+    assert not again.has("iris/argosy/1", 5.0, "1")
+    assert not again.has("iris/argosy/3", 2.0, "1")
+    assert not again.has("iris/argosy/4", 2.0, "1")
 
 
 def test_what_json_cannot_say_is_null(results: Results) -> None:
