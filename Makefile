@@ -6,7 +6,7 @@ TESTS ?= tests
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test compatibility lint format docs lock clean
+.PHONY: help setup demo test compatibility lint format bench docs lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -28,13 +28,16 @@ compatibility: setup ## run the tests that show what works, and write docs/compa
 lint: setup ## ruff, mypy --strict and the import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy --strict src tests
+	@$(BIN)/mypy --strict src tests bench
 	@$(BIN)/lint-imports
-	@find src tests examples tools -name '*.py' | xargs wc -l | awk '$$1 > 400 && $$2 != "total" { print "guide: at most 400 lines a file:", $$0 }'
+	@find src tests examples tools bench -name '*.py' | xargs wc -l | awk '$$1 > 400 && $$2 != "total" { print "guide: at most 400 lines a file:", $$0 }'
 
 format: setup ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+bench: setup ## measure Argosy against other servers and its budgets; writes docs/benchmarks.md
+	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 docs: setup ## write the pages that are made from the source: docs/settings.md
 	@$(BIN)/python tools/settings_page.py

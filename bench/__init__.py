@@ -1,0 +1,1 @@
+"""Argosy measured against other servers, itself and its budgets: `make bench`. docs/benchmarks.md says how."""
