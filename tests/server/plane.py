@@ -98,6 +98,7 @@ class Plane:
             keyring=services.keyring,
             target=services.target,
             reconciler=services.reconciler,
+            autoscaler=services.autoscaler,
             gateway=FakeGateway(),  # type: ignore[arg-type]
             operations=self.operations,
             url="http://127.0.0.1:7700",

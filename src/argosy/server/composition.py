@@ -39,11 +39,13 @@ from argosy.server.jobs import Jobs
 from argosy.server.operations import OperationRunner
 from argosy.server.routing import GatewayRouter, table
 from argosy.server.trials import Trials
+from argosy.services.fair_share import machine_cores
 from argosy.services.keyring import Keyring
 from argosy.services.launching import Launcher
 from argosy.services.logs import tail
 from argosy.services.reconcile import Reconciler
 from argosy.services.registry import ServiceRegistry
+from argosy.services.scaling import Autoscaler
 from argosy.settings import Home, Settings
 from argosy.store.blobs import LocalBlobs
 from argosy.store.db import Database
@@ -51,6 +53,7 @@ from argosy.store.db import Database
 log = logging.getLogger(__name__)
 
 _GATEWAY_EVERY_S = 1.0
+_SCALE_EVERY_S = 1.0
 _ROTATE_EVERY_S = 5.0
 _COLLECT_EVERY_S = 3600.0
 # How long finished operations can be looked at.
@@ -113,6 +116,7 @@ class ControlPlane:
         reconciler = Reconciler(
             services, keyring, target, GatewayRouter(gateway), Launcher(services, builder), last_lines, scheme
         )
+        autoscaler = Autoscaler(services, reconciler, target, gateway.counters, machine_cores())
         routes = reconciler.adopt()
         gateway.ensure_running(table(routes))
         host, port = listener.getsockname()[:2]
@@ -134,6 +138,7 @@ class ControlPlane:
             keyring=keyring,
             target=target,
             reconciler=reconciler,
+            autoscaler=autoscaler,
             gateway=gateway,
             operations=OperationRunner(database, jobs.kinds(), settings.operation_workers),
             url=f"{scheme}://{_shown(host)}:{port}",
@@ -175,6 +180,7 @@ class ControlPlane:
         tasks = [
             asyncio.create_task(control.reconciler.run(), name="reconcile"),
             asyncio.create_task(self._every(_GATEWAY_EVERY_S, self._keep_gateway), name="gateway"),
+            asyncio.create_task(self._every(_SCALE_EVERY_S, self._scale), name="autoscale"),
             asyncio.create_task(self._every(_ROTATE_EVERY_S, self._rotate_logs), name="logs"),
             asyncio.create_task(self._every(_COLLECT_EVERY_S, self._collect_blobs), name="blobs"),
             asyncio.create_task(self._every(_COLLECT_EVERY_S, self._renew_certificate), name="certificate"),
@@ -188,6 +194,7 @@ class ControlPlane:
             raise
         finally:
             control.operations.stop()
+            control.autoscaler.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -215,6 +222,9 @@ class ControlPlane:
 
     def _keep_gateway(self) -> None:
         self.control.reconciler.renew_routes(lambda routes: self.control.gateway.ensure_running(table(routes)))
+
+    def _scale(self) -> None:
+        self.control.autoscaler.tick()
 
     def _rotate_logs(self) -> None:
         self.control.gateway.rotate_logs()

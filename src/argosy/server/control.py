@@ -15,6 +15,7 @@ from argosy.server.operations import OperationRunner
 from argosy.services.keyring import Keyring
 from argosy.services.reconcile import Reconciler
 from argosy.services.registry import ServiceRegistry
+from argosy.services.scaling import Autoscaler
 from argosy.settings import Home, Settings
 from argosy.store.blobs import LocalBlobs
 from argosy.store.db import Database
@@ -39,6 +40,7 @@ class Control:
     keyring: Keyring
     target: Target
     reconciler: Reconciler
+    autoscaler: Autoscaler
     gateway: Gateway
     operations: OperationRunner
     url: str

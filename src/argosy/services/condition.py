@@ -29,6 +29,13 @@ def condition(desired: Desired, observed: Sequence[Observed], last_failure: str,
         return Condition("deploying", f"{progress}{kept}{hindrance}")
     if desired.live is None:
         return Condition("failed", last_failure or "no revision of this service has ever been ready")
+    if desired.replicas == 0 and desired.on_demand:
+        asleep = "scaled to zero, the next request starts a replica"
+        return (
+            Condition("degraded", f"{asleep}; the last one failed: {last_failure}")
+            if last_failure
+            else Condition("healthy", asleep)
+        )
     if desired.replicas == 0:
         return Condition("stopped", "scaled to 0 replicas")
     if ready >= desired.replicas and trouble:

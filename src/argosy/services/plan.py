@@ -16,13 +16,15 @@ _ROLLOUT_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Desired:
-    """What a service should be. `live` takes traffic now, `target` is rolled out when it differs from `live`."""
+    """What a service should be. `live` takes traffic now, `target` is rolled out when it differs from `live`.
+    `on_demand`: without replicas it is asleep, and the next request starts one."""
 
     service: str
     replicas: int
     live: int | None
     target: int | None
     deleting: bool = False
+    on_demand: bool = False
 
 
 @dataclass(frozen=True)

@@ -113,9 +113,12 @@ class Reconciler:
 
     def wake(self, name: str) -> None:
         """Desired state has changed: look at once, without waiting for a back-off. From any thread."""
-        state = self._state(name)
-        state.start_anew()
-        state.stale = True
+        self._state(name).start_anew()
+        self.look(name)
+
+    def look(self, name: str) -> None:
+        """The same, but a back-off after crashes goes on."""
+        self._state(name).stale = True
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._tend, name)
 
@@ -145,6 +148,15 @@ class Reconciler:
     def observed(self, name: str) -> list[Observed]:
         """The replicas as of the last pass."""
         return self._state(name).observed if name in self._tended else []
+
+    def stored(self) -> list[Stored]:
+        """All services as of their last passes. Costs no look into the database."""
+        return [state.stored for state in list(self._tended.values()) if state.stored is not None]
+
+    def addresses(self, name: str) -> list[str]:
+        """Where the replicas are that the gateway sends to."""
+        state = self._tended.get(name)
+        return sorted(state.routed.values()) if state else []
 
     def condition(self, stored: Stored) -> Condition:
         state = self._tended.get(stored.name, Tended())

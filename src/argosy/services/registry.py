@@ -44,6 +44,7 @@ class Stored:
     environment: str
     description: str
     replicas: int
+    scaled: int | None
     settings: ServiceSettings
     live_revision: int | None
     target_revision: int | None
@@ -53,8 +54,19 @@ class Stored:
     updated_at: str
 
     @property
+    def wanted(self) -> int:
+        """Replicas: as the user set them, or as the autoscaler found."""
+        return self.replicas if self.scaled is None else self.scaled
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether it may sleep without replicas until a request comes."""
+        return self.settings.autoscale_enabled and self.settings.min_replicas == 0
+
+    @property
     def desired(self) -> Desired:
-        return Desired(self.name, self.replicas, self.live_revision, self.target_revision, self.deleting)
+        revisions = (self.live_revision, self.target_revision)
+        return Desired(self.name, self.wanted, *revisions, self.deleting, self.on_demand)
 
     @property
     def etag(self) -> str:
@@ -94,6 +106,8 @@ class ServiceRegistry:
                     environment_id=environment_id,
                     description=description,
                     replicas=replicas,
+                    # The first revision is proven on one replica, also of a service that may sleep.
+                    scaled=max(settings.min_replicas, 1) if settings.autoscale_enabled else None,
                     settings=encode(settings),
                     live_revision=None,
                     target_revision=1,
@@ -130,8 +144,7 @@ class ServiceRegistry:
             settings = service_settings.changed(stored.settings, changes or {})
             if settings != stored.settings:
                 values |= {"settings": encode(settings), "generation": stored.generation + 1}
-            if replicas is not None:
-                values["replicas"] = replicas
+            values |= _replicas(stored, settings, replicas)
             if description is not None:
                 values["description"] = description
             if image is not None or service_settings.is_cold(stored.settings, settings):
@@ -181,6 +194,18 @@ class ServiceRegistry:
             if to != stored.live_revision:
                 _set_revision(connection, stored.id, to, state="starting", reason="")
             return _stored(connection, name)
+
+    def rescale(self, name: str, replicas: int) -> bool:
+        """The autoscaler's number; whether it is taken. Not when the user has turned it off or away meanwhile."""
+        with self._database.write() as connection:
+            stored = _stored(connection, name)
+            settings = stored.settings
+            fits = settings.min_replicas <= replicas <= settings.max_replicas
+            if not settings.autoscale_enabled or stored.deleting or not fits:
+                return False
+            # Not `updated_at`, nor anything of the ETag: nobody has changed the service.
+            connection.execute(services.update().where(services.c.id == stored.id).values(scaled=replicas))
+            return True
 
     def mark_deleting(self, name: str) -> Stored:
         with self._database.write() as connection:
@@ -277,6 +302,16 @@ class ServiceRegistry:
         return newest.number + 1
 
 
+def check_manual(name: str, settings: ServiceSettings, replicas: int | None) -> None:
+    """Conflict when somebody sets the number of replicas of a service that has it set by the autoscaler."""
+    if settings.autoscale_enabled and replicas is not None:
+        raise Conflict(
+            f"Service {name} is autoscaled, from {settings.min_replicas} to {settings.max_replicas} replicas. Change "
+            f"these limits (`argosy service update {name} --min-replicas N --max-replicas N`), or turn it off "
+            f"(`argosy service update {name} --autoscale-enabled false -z {replicas}`)."
+        )
+
+
 def check_replicas(replicas: int) -> None:
     if not 0 <= replicas <= MAX_REPLICAS:
         raise InvalidOption("--replicas", replicas, f"it must be a whole number from 0 to {MAX_REPLICAS}")
@@ -286,6 +321,16 @@ def _services() -> Any:
     return select(services, environments.c.name.label("environment")).join(
         environments, environments.c.id == services.c.environment_id
     )
+
+
+def _replicas(stored: Stored, settings: ServiceSettings, replicas: int | None) -> dict[str, Any]:
+    """What of the number of replicas an update changes."""
+    check_manual(stored.name, settings, replicas)
+    if settings.autoscale_enabled:
+        return {"scaled": min(max(stored.wanted, settings.min_replicas), settings.max_replicas)}
+    # Turned off without another number, it stays at the one that it has.
+    kept = stored.wanted if stored.settings.autoscale_enabled else stored.replicas
+    return {"scaled": None, "replicas": kept if replicas is None else replicas}
 
 
 def _stored(connection: Connection, name: str) -> Stored:
@@ -302,6 +347,7 @@ def _record(row: Row[Any]) -> Stored:
         environment=row.environment,
         description=row.description,
         replicas=row.replicas,
+        scaled=row.scaled,
         settings=service_settings.read(row.settings),
         live_revision=row.live_revision,
         target_revision=row.target_revision,

@@ -154,7 +154,9 @@ services = Table(
     Column("name", String(63), nullable=False, unique=True),
     Column("environment_id", ForeignKey("environments.id", ondelete="RESTRICT"), nullable=False, index=True),
     Column("description", Text, nullable=False, default=""),
+    # What the user set, and what the autoscaler found while it is on (null while it is off).
     Column("replicas", Integer, nullable=False),
+    Column("scaled", Integer),
     Column("settings", JSON, nullable=False),
     # Revision numbers: what traffic goes to, and what is rolled out when that differs.
     Column("live_revision", Integer),

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -23,7 +24,7 @@ from argosy.server.api.answers import Cursor, IdempotencyKey, Limit, accepted
 from argosy.server.control import Control
 from argosy.server.requests import ManifestBody, RollbackBody, ServiceBody, ServiceChanges
 from argosy.services.logs import Follower, tail
-from argosy.services.registry import Stored, check_replicas
+from argosy.services.registry import Stored, check_manual, check_replicas
 from argosy.services.settings import changed
 from argosy.services.view import service_record, usage_record
 
@@ -52,7 +53,7 @@ def router(control: Control) -> APIRouter:
     @routes.get("/{name}")
     def show(name: str, response: Response) -> Service:
         """Everything about a service: state and why, replicas, revision, image, manifest and models."""
-        found = _service(control, services.get(name))
+        found = replace(_service(control, services.get(name)), decisions=control.autoscaler.decisions(name))
         response.headers["etag"] = found.etag
         return found
 
@@ -153,9 +154,13 @@ def _check_new(control: Control, body: ServiceBody) -> dict[str, Any]:
     if body.name in control.services.names():
         raise Conflict(f"Service {body.name} exists already. Change it with `argosy service update {body.name}`.")
     control.environments.get(body.environment)
-    check_replicas(body.replicas)
-    changed(ServiceSettings(), body.settings)
+    settings = changed(ServiceSettings(), body.settings)
+    if body.replicas is not None:
+        check_replicas(body.replicas)
+        if settings.autoscale_enabled:
+            raise InvalidOption("replicas", body.replicas, "the autoscaler sets it; give min_replicas and max_replicas")
     request = body.model_dump(mode="json", exclude={"image", "recipe"})
+    request["replicas"] = 1 if body.replicas is None else body.replicas
     return request | _source(control, body.name, body.image, body.recipe)
 
 
@@ -164,7 +169,7 @@ def _check_changes(control: Control, stored: Stored, body: ServiceChanges) -> di
         raise Conflict(f"Service {stored.name} is being deleted.")
     if body.replicas is not None:
         check_replicas(body.replicas)
-    changed(stored.settings, body.settings)
+    check_manual(stored.name, changed(stored.settings, body.settings), body.replicas)
     request = body.model_dump(mode="json", exclude={"image", "recipe", "models"}, exclude_none=True)
     request["name"] = stored.name
     if body.image is None and body.recipe is None and body.models is None:
