@@ -11,9 +11,11 @@ from argosy.errors import GatewayFailed, StorageFailed
 from argosy.keys import Vault, new_key
 from argosy.records import ServiceSettings
 from argosy.services.keyring import Keyring
-from argosy.services.reconcile import Reconciler, ServiceRoute
+from argosy.services.reconcile import Reconciler
 from argosy.services.registry import ServiceRegistry, Stored
+from argosy.services.routes import ServiceRoute
 from argosy.services.scaling import Autoscaler
+from argosy.services.starts import Starts
 from store.shelf import Shelf
 
 
@@ -138,6 +140,7 @@ class Services:
         self.router = FakeRouter()
         self.launched: list[tuple[str, int]] = []
         self.launch_fails: dict[int, Exception] = {}
+        self.starts_at_once = 10_000
         self.reconciler = self.new_reconciler()
         self.traffic: dict[str, dict[str, int]] = {}
         self.now_s = 0.0
@@ -145,7 +148,14 @@ class Services:
 
     def new_reconciler(self) -> Reconciler:
         self.reconciler = Reconciler(
-            self.registry, self.keyring, self.target, self.router, self._launch, lambda s, r: [f"log of {r}"], "http"
+            self.registry,
+            self.keyring,
+            self.target,
+            self.router,
+            self._launch,
+            lambda s, r: [f"log of {r}"],
+            "http",
+            Starts(self.starts_at_once),
         )
         return self.reconciler
 

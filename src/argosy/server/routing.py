@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from argosy.gateway.gateway import Gateway
 from argosy.gateway.routes import Route, Server
-from argosy.services.reconcile import ServiceRoute
+from argosy.services.routes import ServiceRoute
 
 
 class GatewayRouter:
