@@ -35,9 +35,10 @@ from argosy.models.registry import ModelRegistry
 from argosy.records import utc_now
 from argosy.server.app import build_app
 from argosy.server.control import Control
+from argosy.server.holding import Holding
 from argosy.server.jobs import Jobs
 from argosy.server.operations import OperationRunner
-from argosy.server.routing import GatewayRouter, table
+from argosy.server.routing import GatewayRouter
 from argosy.server.trials import Trials
 from argosy.services.fair_share import machine_cores
 from argosy.services.keyring import Keyring
@@ -113,12 +114,14 @@ class ControlPlane:
             mine = [path for path in target.log_files(service) if path.name.startswith(replica)]
             return [readable(line) for line in tail(mine, _FAILURE_LOG_LINES)]
 
+        self._router = GatewayRouter(gateway, home.hold)
         reconciler = Reconciler(
-            services, keyring, target, GatewayRouter(gateway), Launcher(services, builder), last_lines, scheme
+            services, keyring, target, self._router, Launcher(services, builder), last_lines, scheme
         )
         autoscaler = Autoscaler(services, reconciler, target, gateway.counters, machine_cores())
         routes = reconciler.adopt()
-        gateway.ensure_running(table(routes))
+        self._router.ensure_running(routes)
+        self._holding = Holding(home.hold, reconciler, autoscaler, keyring.hashes)
         host, port = listener.getsockname()[:2]
         recipes = ManifestBuilder(models, manifests, blobs, settings)
         trials = Trials(home, models, manifests, builder)
@@ -180,6 +183,7 @@ class ControlPlane:
         tasks = [
             asyncio.create_task(control.reconciler.run(), name="reconcile"),
             asyncio.create_task(self._every(_GATEWAY_EVERY_S, self._keep_gateway), name="gateway"),
+            asyncio.create_task(self._holding.serve(), name="holding"),
             asyncio.create_task(self._every(_SCALE_EVERY_S, self._scale), name="autoscale"),
             asyncio.create_task(self._every(_ROTATE_EVERY_S, self._rotate_logs), name="logs"),
             asyncio.create_task(self._every(_COLLECT_EVERY_S, self._collect_blobs), name="blobs"),
@@ -194,6 +198,7 @@ class ControlPlane:
             raise
         finally:
             control.operations.stop()
+            await self._holding.stop()
             control.autoscaler.close()
             for task in tasks:
                 task.cancel()
@@ -221,7 +226,7 @@ class ControlPlane:
             await asyncio.sleep(seconds)
 
     def _keep_gateway(self) -> None:
-        self.control.reconciler.renew_routes(lambda routes: self.control.gateway.ensure_running(table(routes)))
+        self.control.reconciler.renew_routes(self._router.ensure_running)
 
     def _scale(self) -> None:
         self.control.autoscaler.tick()

@@ -135,6 +135,16 @@ class Reconciler:
         """All services as of their last passes. Costs no look into the database."""
         return [state.stored for state in list(self._tended.values()) if state.stored is not None]
 
+    def stored_of(self, name: str) -> Stored | None:
+        """One of these; None when there is none, or it was not looked at yet."""
+        state = self._tended.get(name)
+        return state.stored if state else None
+
+    def pause_s(self, name: str) -> float:
+        """How long nothing starts, after crashes; 0 when it may."""
+        state = self._tended.get(name)
+        return max(0.0, state.not_before_s - time.monotonic()) if state else 0.0
+
     def addresses(self, name: str) -> list[str]:
         """Where the replicas are that the gateway sends to."""
         state = self._tended.get(name)
