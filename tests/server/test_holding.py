@@ -232,6 +232,18 @@ def test_without_a_key_nothing_wakes(house: House, path: str, key: str, status: 
     asyncio.run(scenario())
 
 
+def test_public_documents_do_not_wake_it(house: House) -> None:
+    house.sleep(public_docs=True)
+
+    async def scenario() -> None:
+        async with house.open():
+            answer = await house.send("/api/v1/service/iris/docs", b"", {}, "GET")
+            assert (answer.status, "asleep" in answer.json["error"]["message"]) == (503, True)
+            assert house.services.registry.get("iris").wanted == 0
+
+    asyncio.run(scenario())
+
+
 def test_a_new_key_is_known_at_once(house: House) -> None:
     house.sleep()
 

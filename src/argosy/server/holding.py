@@ -33,6 +33,7 @@ from argosy.services.scaling import Autoscaler
 log = logging.getLogger(__name__)
 
 _PREFIX = "/api/v1/service/"
+_DOCUMENTS = ("docs", "swagger.json", "openapi.json")
 _LOOK_EVERY_S = 0.05
 _BACKLOG = 1024
 # What the gateway needs to bring an answer home before its own time-out, which is 5 s after the request's.
@@ -106,9 +107,11 @@ class Holding:
         health = rest.rstrip("/") in ("", "v2/health/live", "v2/health/ready")
         if health and scope["method"] in ("GET", "HEAD"):
             raise self._health(stored)
-        if not admits(headers.get(b"authorization"), await self._keys(stored)):
-            raise answers.unauthorized(name)
         settings = stored.settings
+        if not admits(headers.get(b"authorization"), await self._keys(stored)):
+            if settings.public_docs and rest.partition("/")[0] in _DOCUMENTS:
+                raise answers.no_replica("The service is asleep. A request with a key wakes it.", 5)
+            raise answers.unauthorized(name)
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > settings.max_body_bytes:
             raise answers.too_large(settings.max_body_bytes)

@@ -115,6 +115,8 @@ class Jobs:
 
     def _update_service(self, job: Job) -> dict[str, Any]:
         name = job.input["name"]
+        if job.superseded:
+            raise Cancelled(f"Service {name} was rolled back meanwhile, so this update is given up.")
         newest = self._services.history(name, 1, None).items[0]
         # Compared once: what this very operation has changed before a crash must not count against it.
         if_match = job.input.get("if_match") if "_newest" not in job.made else None
@@ -142,7 +144,8 @@ class Jobs:
         name = job.input["name"]
         if "_to" not in job.made:
             # Chosen once: after the rollout "the one before" would be another.
-            job.keep(_to=self._services.revision_before(name, job.input.get("to")))
+            giving_up = job.input.get("giving_up", False)
+            job.keep(_to=self._services.revision_before(name, job.input.get("to"), giving_up))
         stored = self._services.roll_back(name, job.made["_to"])
         self._reconciler.wake(stored.name)
         return {"service": stored.name, "revision": stored.target_revision}

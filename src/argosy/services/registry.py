@@ -152,8 +152,9 @@ class ServiceRegistry:
             connection.execute(services.update().where(services.c.id == stored.id).values(**values))
             return _stored(connection, name)
 
-    def revision_before(self, name: str, to: int | None) -> int:
-        """What a rollback would go to: `to` when it was live once, else the one that was live before this one."""
+    def revision_before(self, name: str, to: int | None, giving_up: bool = False) -> int:
+        """What a rollback would go to: `to` when it was live once, else the one that was live before this one; or the
+        live one itself, when it gives up an update: one that is rolled out, or `giving_up` one still to come."""
         with self._database.read() as connection:
             stored = _stored(connection, name)
             rows = connection.execute(
@@ -161,6 +162,9 @@ class ServiceRegistry:
                 .where(revisions.c.service_id == stored.id, revisions.c.live_at.is_not(None))
                 .order_by(revisions.c.live_at, revisions.c.number)
             ).all()
+        giving_up = giving_up or stored.target_revision != stored.live_revision
+        if to is None and stored.live_revision is not None and giving_up:
+            return stored.live_revision
         earlier = [row.number for row in rows if row.number != stored.live_revision]
         if to is None and not earlier:
             raise Conflict(f"Service {name} has no earlier revision that was live, so there is nothing to go back to.")
@@ -168,7 +172,7 @@ class ServiceRegistry:
         if chosen not in (row.number for row in rows):
             there = ", ".join(str(row.number) for row in sorted(rows)) or "none"
             raise InvalidOption("--to", to, f"choose a revision of {name} that was live before ({there})")
-        if chosen == stored.live_revision and stored.target_revision == stored.live_revision:
+        if chosen == stored.live_revision and not giving_up:
             raise Conflict(f"Revision {chosen} of service {name} is live already.")
         return int(chosen)
 

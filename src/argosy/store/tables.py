@@ -209,6 +209,8 @@ operations = Table(
     Column("progress", Float),
     Column("error", JSON),
     Column("idempotency_key", String(255), unique=True),
+    # The operation that took this one's place on its subject.
+    Column("superseded_by", String(32)),
     Column("created_at", String(32), nullable=False, index=True),
     Column("updated_at", String(32), nullable=False),
 )

@@ -108,15 +108,20 @@ def router(control: Control) -> APIRouter:
 
     @routes.post("/{name}/rollback", status_code=202, response_model=Operation)
     def roll_back(name: str, body: RollbackBody, idempotency_key: IdempotencyKey = None) -> Response:
-        """Make revision `to` live again, or the one that was live before."""
+        """Make revision `to` live again, or the one that was live before; an update under way is given up."""
         subject = f"service/{name}"
         if known := operations.repeated("service.rollback", subject, idempotency_key):
             return accepted(known)
         stored = services.get(name)
+        if stored.deleting:
+            raise Conflict(f"Service {name} is being deleted.")
         if body.to is not None:
             services.revision(name, body.to)
-        request = {"name": stored.name, "to": body.to}
-        return accepted(operations.submit("service.rollback", subject, request, idempotency_key))
+        giving_up = "service.update" in operations.works_on(subject)
+        services.revision_before(name, body.to, giving_up)
+        request = {"name": stored.name, "to": body.to, "giving_up": giving_up}
+        # An update that is under way is given up: who rolls back does not want to wait for what goes wrong.
+        return accepted(operations.submit("service.rollback", subject, request, idempotency_key, supersedes=True))
 
     @routes.get("/{name}/logs", response_class=StreamingResponse)
     def logs(
