@@ -61,14 +61,20 @@ class Holding:
         self._held: Counter[str] = Counter()
         self._passing: Counter[str] = Counter()
         self._stopping = False
-        self._ended = asyncio.Event()
+        self._ended, self._freed = asyncio.Event(), asyncio.Event()
         self._server: uvicorn.Server | None = None
 
     # -- life ----------------------------------------------------------------------------------------------------
 
     async def serve(self) -> None:
         config = uvicorn.Config(
-            self, log_config=None, access_log=False, lifespan="off", timeout_keep_alive=65, timeout_graceful_shutdown=3
+            self,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="off",
+            timeout_keep_alive=65,
+            timeout_graceful_shutdown=3,
         )
         self._server = _Server(config)
         try:
@@ -182,6 +188,8 @@ class Holding:
             finally:
                 self._passing[name] -= 1
                 self._passing += Counter()
+                self._freed.set()
+                self._freed = asyncio.Event()
 
     async def _free_replica(self, asked: _Asked) -> str:
         """The address of a replica that has a slot for one of ours. Raises HeldAnswer when there is none in time."""
@@ -202,7 +210,8 @@ class Holding:
                 if asked.deadline:
                     raise answers.shed("deadline", "The request's deadline passed while it waited.", settings, 2)
                 raise answers.no_replica(f"The service was asleep and is not ready yet: {condition.reason}.", 5)
-            await asyncio.sleep(min(_LOOK_EVERY_S, max(0.0, asked.until_s - monotonic())))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._freed.wait(), min(_LOOK_EVERY_S, max(0.0, asked.until_s - monotonic())))
 
 
 class _Server(uvicorn.Server):

@@ -128,7 +128,8 @@ def _sentence(verdict: Verdict, newest: Sample, need: float, rule: Rule, current
     over = f"over {verdict.window_s:g} s" + (", panic" if panic and verdict.window_s == PANIC_S else "")
     use = f"{verdict.utilization:.0f} %" if verdict.utilization is not None else "no replica ready"
     shed = ", some were refused" if newest.refused else ""
-    found = f"{need:.1f} requests at work or waiting ({over}{shed}): {use}, target {rule.target_utilization:g} %"
+    many = "no request" if need == 0 else f"{need:.1f} requests"
+    found = f"{many} at work or waiting ({over}{shed}): {use}, target {rule.target_utilization:g} %"
     wants = f"; wants {verdict.raw}"
     match verdict.limit:
         case "step" if verdict.replicas > current:
@@ -142,5 +143,5 @@ def _sentence(verdict: Verdict, newest: Sample, need: float, rule: Rule, current
         case "delay":
             return f"{found}{wants}, keeps {verdict.replicas}: the highest need of the last {rule.delay_s:g} s counts"
     if verdict.replicas == current:
-        return f"{found}; {current} are right"
+        return f"{found}; {current or 'none'} {'is' if current < 2 else 'are'} right"
     return f"{found}{wants}"
