@@ -47,7 +47,8 @@ def wanted_cores(claims: Sequence[Claim]) -> float:
 def why_less(claim: Claim, got: int, claims: Sequence[Claim], capacity: float) -> str:
     """The sentence for a service that gets less than it wants."""
     active = sum(1 for other in claims if other.wants)
+    who = "it alone wants" if active == 1 else f"{active} services want"
     return (
-        f"wants {claim.wants}, gets {got}: {active} services want {wanted_cores(claims):g} of the machine's "
-        f"{capacity:g} cores ({claim.cores:g} a replica)"
+        f"wants {claim.wants}, gets {got}: {who} {wanted_cores(claims):g} of the machine's {capacity:g} cores "
+        f"({claim.cores:g} a replica)"
     )
