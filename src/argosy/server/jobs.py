@@ -4,6 +4,7 @@ A deploy has no engine of its own: it writes desired state, wakes the reconciler
 """
 
 import contextlib
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ from argosy.settings import Settings
 from argosy.store.blobs import LocalBlobs
 
 _WATCH_EVERY_S = 0.1
+_WATCHING_OFTEN = 8
 _PROGRESS_EVERY_S = 1.0
 
 
@@ -55,6 +57,8 @@ class Jobs:
         self._services = services
         self._reconciler = reconciler
         self._trials = trials
+        self._watching = 0
+        self._watch_guard = threading.Lock()
 
     def kinds(self) -> Mapping[str, Sequence[Step]]:
         manifest, image = Step("manifest", self._manifest), Step("image", self._image)
@@ -171,7 +175,18 @@ class Jobs:
 
     def _rollout(self, job: Job) -> dict[str, Any]:
         """Until the revision is live, all replicas are ready and no other one answers; or it has failed."""
-        name, number = job.made["service"], job.made["revision"]
+        with self._watch_guard:
+            self._watching += 1
+        try:
+            name, number = job.made["service"], job.made["revision"]
+            if number is None:
+                raise DeployFailed(f"Service {name} has no revision that works. Update it with another image.")
+            return self._watch_rollout(job, name, number)
+        finally:
+            with self._watch_guard:
+                self._watching -= 1
+
+    def _watch_rollout(self, job: Job, name: str, number: int) -> dict[str, Any]:
         said = ""
         while True:
             try:
@@ -180,8 +195,9 @@ class Jobs:
                 raise Cancelled(f"Service {name} was deleted meanwhile.") from None
             if stored.deleting:
                 raise Cancelled(f"Service {name} is being deleted.")
-            self._check_failed(stored, number)
             condition = self._reconciler.condition(stored)
+            if stored.target_revision != number or condition.state == "failed":
+                self._check_failed(stored, number)
             live = stored.live_revision == number and self._reconciler.answers_alone(name, number)
             if live and condition.state in ("healthy", "stopped"):
                 job.say(f"Revision {number} of {name} is live: {condition.reason}", 1.0)
@@ -193,9 +209,7 @@ class Jobs:
                 job.say(said)
             self._pause(job)
 
-    def _check_failed(self, stored: Stored, number: int | None) -> None:
-        if number is None:
-            raise DeployFailed(f"Service {stored.name} has no revision that works. Update it with another image.")
+    def _check_failed(self, stored: Stored, number: int) -> None:
         revision = self._services.revision(stored.name, number)
         reason, lines = self._reconciler.failure(stored.name)
         if revision.state == "failed":
@@ -214,7 +228,8 @@ class Jobs:
     def _pause(self, job: Job) -> None:
         if job.stopping:
             raise Interrupted
-        time.sleep(_WATCH_EVERY_S)
+        # The more that watch, the more rarely each looks: all of them together cost the same.
+        time.sleep(_WATCH_EVERY_S * max(1.0, self._watching / _WATCHING_OFTEN))
 
     def _image_of(self, job: Job) -> Image:
         return self._images.get(Reference.parse("image", job.made.get("image") or job.input["image"]))
