@@ -103,8 +103,30 @@ def test_an_idle_service_is_not_asked(services: Services) -> None:
     services.seconds(20)
     assert services.target.asked == asked
     busy(services, 1)
-    services.seconds(1)
+    services.seconds(2)
     assert services.target.asked > asked
+
+
+def test_one_that_rested_for_long_wakes_at_once(services: Services) -> None:
+    """Nothing is decided for it meanwhile, and what is remembered is as if it had been."""
+    services.create(**AUTO)
+    services.settle()
+    busy(services, 0)
+    services.seconds(80)
+    decided = services.autoscaler.decisions("iris")[0].at
+    services.seconds(100)
+    assert services.autoscaler.decisions("iris")[0].at == decided
+    busy(services, 1)
+    services.seconds(2)
+    assert services.registry.get("iris").wanted == 1, "one request after a quiet hour is no reason for two"
+    for _ in range(8):
+        busy(services, 6)
+        services.seconds(1)
+    assert services.registry.get("iris").wanted > 2
+    services.traffic["iris"]["sessions"] = 0
+    services.target.loads.clear()
+    services.seconds(200)
+    assert services.registry.get("iris").wanted == 1
 
 
 def test_without_counters_replicas_are_asked(services: Services) -> None:

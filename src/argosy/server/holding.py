@@ -161,8 +161,10 @@ class Holding:
             await asyncio.to_thread(self._autoscaler.hold, name)
         except Error as problem:
             raise answers.no_replica(problem.message, 2) from problem
+        waiting = contextlib.ExitStack()
+        waiting.callback(self._autoscaler.release, name)
         gone = asyncio.create_task(body.gone())
-        work = asyncio.create_task(self._serve_when_ready(asked, scope, body, send))
+        work = asyncio.create_task(self._serve_when_ready(asked, scope, body, send, waiting))
         try:
             await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
             # What went wrong in either is told to the caller.
@@ -173,12 +175,16 @@ class Holding:
             for task in (gone, work):
                 task.cancel()
             await asyncio.gather(gone, work, return_exceptions=True)
-            self._autoscaler.release(name)
+            waiting.close()
 
-    async def _serve_when_ready(self, asked: _Asked, scope: Scope, body: HeldBody, send: Send) -> None:
+    async def _serve_when_ready(
+        self, asked: _Asked, scope: Scope, body: HeldBody, send: Send, waiting: contextlib.ExitStack
+    ) -> None:
         while True:
             address = await self._free_replica(asked)
             name = asked.stored.name
+            # From here on the replica counts it.
+            waiting.close()
             self._passing[name] += 1
             try:
                 left_s = asked.stored.settings.request_timeout_ms / 1000 + _MARGIN_S

@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 KEPT_DECISIONS = 20
 # The clock that calls `tick` is not exact.
 _DUE_MARGIN_S = 0.2
+# How often the gateway is asked while every service rests: asking costs a few milliseconds.
+_REST_S = 2.0
+# Samples of nothing that are remembered: enough for the longest delay.
+_MOST_RESTING = 8_000
 
 Traffic = Mapping[str, Mapping[str, int]]
 
@@ -38,6 +42,7 @@ class _Watched:
     refused: dict[str, int] = field(default_factory=dict)
     requests: int | None = None
     verdict: Verdict | None = None
+    rests: bool = False
     decisions: deque[ScalingDecision] = field(default_factory=lambda: deque(maxlen=KEPT_DECISIONS))
 
 
@@ -96,21 +101,40 @@ class Autoscaler:
         for name in self._watched.keys() - {stored.name for stored in mine}:
             self._watched.pop(name, None)
         now = self._clock()
-        due = [stored for stored in mine if self._due(stored, now)]
+        period_s = _REST_S if all(watched.rests for watched in self._watched.values()) and not self._held else 0.0
+        due = [stored for stored in mine if self._due(stored, now, period_s)]
         if not due:
             return
         traffic = self._counters()
+        due = [stored for stored in due if not self._goes_on_resting(stored, traffic, now)]
+        if not due:
+            return
         for stored, sample in zip(due, self._pool.map(lambda s: self._sample(s, traffic, now), due), strict=True):
             watched = self._watched[stored.name]
             rule = _rule(stored.settings)
             watched.samples = autoscale.prune([*watched.samples, sample], rule.delay_s)
             watched.verdict = autoscale.decide(watched.samples, rule, stored.wanted)
+            still = watched.verdict.replicas == stored.wanted == rule.min_replicas
+            watched.rests = still and not any(sample.need for sample in watched.samples)
         self._share_out(services, due)
 
-    def _due(self, stored: Stored, now: float) -> bool:
+    def _due(self, stored: Stored, now: float, period_s: float) -> bool:
         watched = self._watched.setdefault(stored.name, _Watched())
         last = watched.samples[-1].at_s if watched.samples else float("-inf")
-        return now - last >= stored.settings.refresh_period_s - _DUE_MARGIN_S
+        return now - last >= max(stored.settings.refresh_period_s, period_s) - _DUE_MARGIN_S
+
+    def _goes_on_resting(self, stored: Stored, traffic: Traffic | None, now: float) -> bool:
+        """One that has done nothing for as long as the record goes, at the fewest replicas: there is nothing to decide,
+        only to remember."""
+        watched = self._watched[stored.name]
+        resting = watched.rests and stored.wanted == stored.settings.min_replicas and not self._held[stored.name]
+        counted = None if traffic is None else traffic.get(stored.name)
+        if not resting or counted is None or watched.requests != counted["requests"] or not _nothing_there(counted):
+            return False
+        watched.samples.append(Sample(now, 0, 0, 0, watched.samples[-1].ready))
+        if len(watched.samples) > _MOST_RESTING:
+            watched.samples = watched.samples[-_MOST_RESTING // 2 :]
+        return True
 
     def _counters(self) -> Traffic | None:
         try:
@@ -197,7 +221,11 @@ def _at_rest(watched: _Watched, counted: Mapping[str, int] | None) -> bool:
     """Whether the gateway has sent nothing since the last look, and waits for nothing."""
     before = watched.requests
     watched.requests = None if counted is None else counted["requests"]
-    return counted is not None and before == counted["requests"] and not counted["sessions"] and not counted["queued"]
+    return counted is not None and before == counted["requests"] and _nothing_there(counted)
+
+
+def _nothing_there(counted: Mapping[str, int]) -> bool:
+    return not counted["sessions"] and not counted["queued"]
 
 
 def _refused(watched: _Watched, found: Sequence[Load]) -> float:
