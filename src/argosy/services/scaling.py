@@ -70,19 +70,20 @@ class Autoscaler:
 
     def decisions(self, name: str) -> list[ScalingDecision]:
         """The last ones, newest first. Of those that change nothing in a row only the newest is kept."""
-        watched = self._watched.get(name)
-        return list(watched.decisions) if watched else []
+        with self._guard:
+            watched = self._watched.get(name)
+            return list(watched.decisions) if watched else []
 
     def hold(self, name: str) -> None:
         """A request waits for a replica: it counts as need until `release`, and wakes a service that sleeps."""
-        with self._guard:
-            self._held[name] += 1
         stored = self._registry.get(name)
         if stored.on_demand and stored.wanted == 0 and self._registry.rescale(name, 1):
             rule = _rule(stored.settings)
             verdict = Verdict(1, 1, None, 0.0, "wake", "a request came while there was no replica")
             self._note(name, 0, rule, verdict)
             self._reconciler.wake(name)
+        with self._guard:
+            self._held[name] += 1
 
     def release(self, name: str) -> None:
         with self._guard:
@@ -98,10 +99,10 @@ class Autoscaler:
         """Decide for every service whose refresh period is over. Call it every second."""
         services = [stored for stored in self._reconciler.stored() if not stored.deleting]
         mine = [s for s in services if s.settings.autoscale_enabled and s.live_revision is not None]
-        for name in self._watched.keys() - {stored.name for stored in mine}:
+        for name in set(self._watched) - {stored.name for stored in mine}:
             self._watched.pop(name, None)
         now = self._clock()
-        period_s = _REST_S if all(watched.rests for watched in self._watched.values()) and not self._held else 0.0
+        period_s = _REST_S if all(watched.rests for watched in list(self._watched.values())) and not self._held else 0.0
         due = [stored for stored in mine if self._due(stored, now, period_s)]
         if not due:
             return
@@ -201,7 +202,13 @@ class Autoscaler:
             limit=verdict.limit,
             reason=verdict.reason,
         )
-        if kept and kept[0].before == kept[0].replicas == before == verdict.replicas:
+        with self._guard:
+            self._keep(kept, decision)
+
+    @staticmethod
+    def _keep(kept: deque[ScalingDecision], decision: ScalingDecision) -> None:
+        before, after = decision.before, decision.replicas
+        if kept and kept[0].before == kept[0].replicas == before == after:
             kept[0] = decision
         else:
             kept.appendleft(decision)
