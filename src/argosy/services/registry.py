@@ -66,7 +66,8 @@ class Stored:
     @property
     def desired(self) -> Desired:
         revisions = (self.live_revision, self.target_revision)
-        return Desired(self.name, self.wanted, *revisions, self.deleting, self.on_demand)
+        least = self.settings.min_replicas if self.settings.autoscale_enabled else None
+        return Desired(self.name, self.wanted, *revisions, self.deleting, least)
 
     @property
     def etag(self) -> str:
