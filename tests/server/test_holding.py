@@ -182,17 +182,18 @@ def test_a_large_body_is_streamed(house: House, chunked: bool) -> None:
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_a_body_over_the_limit_is_413(house: House, announced: bool) -> None:
+@pytest.mark.parametrize("size", [1001, 3_000_000])
+def test_a_body_over_the_limit_is_413(house: House, announced: bool, size: int) -> None:
     house.sleep(max_body_bytes=1000)
 
     async def scenario() -> None:
         async with house.open():
             if announced:
-                answer = await house.ask(body=b"x" * 1001)
+                answer = await house.ask(body=b"x" * size)
             else:
                 client = Client(house.gateway.port)
                 lines = f"host: h\r\nauthorization: {house.key['authorization']}\r\ntransfer-encoding: chunked\r\n"
-                body = b"%x\r\n%s\r\n0\r\n\r\n" % (2000, b"x" * 2000)
+                body = b"%x\r\n%s\r\n0\r\n\r\n" % (size, b"x" * size)
                 answer = await client.raw(f"POST {SCORE} HTTP/1.1\r\n{lines}\r\n".encode() + body)
                 await client.close()
             assert (answer.status, answer.json["error"]["code"]) == (413, "too_large")

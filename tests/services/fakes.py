@@ -12,10 +12,11 @@ from argosy.keys import Vault, new_key
 from argosy.records import ServiceSettings
 from argosy.services.keyring import Keyring
 from argosy.services.reconcile import Reconciler
-from argosy.services.registry import ServiceRegistry, Stored
+from argosy.services.registry import ServiceRegistry
 from argosy.services.routes import ServiceRoute
 from argosy.services.scaling import Autoscaler
 from argosy.services.starts import Starts
+from argosy.services.stored import Stored
 from store.shelf import Shelf
 
 

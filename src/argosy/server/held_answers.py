@@ -1,11 +1,16 @@
 """What is answered here to a request for a service that sleeps, in the error shape of the data plane."""
 
+import asyncio
+import contextlib
 import json
 import math
 
-from starlette.types import Send
+from starlette.types import Receive, Send
 
 from argosy.records import ServiceSettings
+
+_LINGER_S = 2.0
+_LINGER_BYTES = 4_000_000
 
 
 class HeldAnswer(Exception):
@@ -15,14 +20,29 @@ class HeldAnswer(Exception):
         super().__init__(status)
         self.status, self.body, self.headers = status, body, headers
 
-    async def send(self, send: Send, request_id: bytes | None, method: str) -> None:
+    async def send(self, receive: Receive, send: Send, request_id: bytes | None, method: str) -> None:
         headers = {"content-type": "application/json", **self.headers}
         lines = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
         lines.append((b"content-length", b"%d" % len(self.body)))
         if request_id:
             lines.append((b"x-request-id", request_id))
         await send({"type": "http.response.start", "status": self.status, "headers": lines})
-        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else self.body})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else self.body, "more_body": True})
+        if self.status == 413:
+            await _discard(receive)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _discard(receive: Receive) -> None:
+    """Read on for a moment, so that who is still sending gets the answer instead of a reset."""
+    size = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LINGER_S):
+            while size < _LINGER_BYTES:
+                message = await receive()
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
+                size += len(message.get("body", b""))
 
 
 def healthy() -> HeldAnswer:

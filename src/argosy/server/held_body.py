@@ -11,7 +11,7 @@ _KEPT_BYTES = 65_536
 
 
 class CallerGone(Exception):
-    """Nobody waits for the answer any more."""
+    """Nobody waits for the answer any more, or there is no more of it."""
 
 
 class HeldBody:

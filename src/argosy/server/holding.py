@@ -27,8 +27,8 @@ from argosy.server.held_body import CallerGone, HeldBody
 from argosy.server.passing_on import Busy, pass_on
 from argosy.services.access import admits
 from argosy.services.reconcile import Reconciler
-from argosy.services.registry import Stored
 from argosy.services.scaling import Autoscaler
+from argosy.services.stored import Stored
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Holding:
         except CallerGone:
             pass
         except HeldAnswer as answer:
-            await answer.send(send, headers.get(b"x-request-id"), scope["method"])
+            await answer.send(receive, send, headers.get(b"x-request-id"), scope["method"])
 
     async def _admit(self, scope: Scope, headers: dict[bytes, bytes]) -> _Asked:
         """Raises HeldAnswer for what must not wake the service."""
@@ -202,9 +202,10 @@ class Holding:
         name, settings = asked.stored.name, asked.stored.settings
         while True:
             if self._stopping:
-                raise answers.no_replica("The control plane stops. Try again.", 1)
+                raise answers.no_replica("The control plane stops. Try again soon.", 1)
             addresses = self._reconciler.addresses(name)
-            if self._passing[name] < len(addresses) * settings.max_concurrent_requests:
+            late = monotonic() >= asked.until_s
+            if not late and self._passing[name] < len(addresses) * settings.max_concurrent_requests:
                 return addresses[self._passing[name] % len(addresses)].removeprefix("unix@")
             stored = self._reconciler.stored_of(name)
             if stored is None or stored.deleting:
@@ -212,7 +213,7 @@ class Holding:
             condition, pause_s = self._reconciler.condition(stored), self._reconciler.pause_s(name)
             if condition.state == "failed" and pause_s:
                 raise answers.no_replica(f"No replica can be started: {condition.reason}.", pause_s)
-            if monotonic() >= asked.until_s:
+            if late:
                 if asked.deadline:
                     raise answers.shed("deadline", "The request's deadline passed while it waited.", settings, 2)
                 raise answers.no_replica(f"The service was asleep and is not ready yet: {condition.reason}.", 5)

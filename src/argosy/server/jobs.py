@@ -21,8 +21,9 @@ from argosy.records import FileEntry, Image, Model, Reference, ServiceSettings, 
 from argosy.server.operations import Cancelled, Interrupted, Job, Step
 from argosy.server.trials import Trials
 from argosy.services.reconcile import Reconciler
-from argosy.services.registry import ServiceRegistry, Stored
+from argosy.services.registry import ServiceRegistry
 from argosy.services.settings import changed
+from argosy.services.stored import Stored
 from argosy.settings import Settings
 from argosy.store.blobs import LocalBlobs
 

@@ -6,7 +6,7 @@ import httpx
 from starlette.types import Scope, Send
 
 from argosy.server import held_answers as answers
-from argosy.server.held_body import HeldBody
+from argosy.server.held_body import CallerGone, HeldBody
 
 # Of one connection only (RFC 9110, 7.6.1); `expect` was answered here.
 _HOP = frozenset({b"connection", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"expect"})
@@ -45,7 +45,10 @@ async def pass_on(path: str, scope: Scope, body: HeldBody, send: Send, timeout_s
 async def _send(response: httpx.Response, send: Send) -> None:
     lines = [(name.lower(), value) for name, value in response.headers.raw if name.lower() not in _HOP]
     await send({"type": "http.response.start", "status": response.status_code, "headers": lines})
-    # An answer that breaks off ends this connection too, by the error.
-    async for chunk in response.aiter_raw():
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    try:
+        async for chunk in response.aiter_raw():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except httpx.TransportError:
+        # An answer that breaks off ends this connection too.
+        raise CallerGone from None
     await send({"type": "http.response.body", "body": b""})

@@ -19,10 +19,11 @@ from argosy.records import ServiceSettings
 from argosy.services import plan
 from argosy.services.condition import Condition, condition
 from argosy.services.keyring import Keyring
-from argosy.services.registry import ServiceRegistry, Stored
+from argosy.services.registry import ServiceRegistry
 from argosy.services.routes import Router, RouteTable, ServiceRoute
 from argosy.services.settings import live_settings
 from argosy.services.starts import Starts, usual_limit
+from argosy.services.stored import Stored
 from argosy.services.tended import Tended
 
 log = logging.getLogger(__name__)

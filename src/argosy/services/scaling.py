@@ -19,7 +19,8 @@ from argosy.services import autoscale
 from argosy.services.autoscale import Rule, Sample, Verdict
 from argosy.services.fair_share import REPLICA_CORES, Claim, shares, why_less
 from argosy.services.reconcile import Reconciler
-from argosy.services.registry import ServiceRegistry, Stored
+from argosy.services.registry import ServiceRegistry
+from argosy.services.stored import Stored
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 from argosy.environments.target import Observed
 from argosy.records import Image, Replica, Revision, ScalingDecision, Service, ServiceUsage
 from argosy.services.condition import Condition
-from argosy.services.registry import Stored
+from argosy.services.stored import Stored
 
 
 def service_record(

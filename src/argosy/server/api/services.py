@@ -24,8 +24,8 @@ from argosy.server.api.answers import Cursor, IdempotencyKey, Limit, accepted
 from argosy.server.control import Control
 from argosy.server.requests import ManifestBody, RollbackBody, ServiceBody, ServiceChanges
 from argosy.services.logs import Follower, tail
-from argosy.services.registry import Stored, check_manual, check_replicas
 from argosy.services.settings import changed
+from argosy.services.stored import Stored, check_manual, check_replicas
 from argosy.services.view import service_record, usage_record
 
 _FOLLOW_EVERY_S = 0.25
