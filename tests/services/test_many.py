@@ -128,3 +128,35 @@ def test_changes_that_come_together_go_together() -> None:
     with pytest.raises(GatewayFailed):
         table.change(states[0], {})
     assert states[0].routed == {"r": "a"}, "what the gateway does not have is not believed"
+
+
+def test_one_that_cannot_be_routed_keeps_no_other_from_it() -> None:
+    states = [Tended() for _ in range(5)]
+
+    class Router:
+        def apply(self, routes: Mapping[str, ServiceRoute]) -> None:
+            if states[2].routed:
+                raise GatewayFailed("It cannot take the third.")
+
+        def in_use(self, service: str, replica: str) -> int:
+            return 0
+
+    table = RouteTable(Router(), dict)
+    problems: list[Exception] = []
+
+    def change(state: Tended) -> None:
+        try:
+            table.change(state, {"r": "a"})
+        except GatewayFailed as problem:
+            problems.append(problem)
+
+    threads = [threading.Thread(target=change, args=(state,)) for state in states]
+    with table.guard:
+        for thread in threads:
+            thread.start()
+        while len(table._waiting) < 5:
+            time.sleep(0.001)
+    for thread in threads:
+        thread.join()
+    assert [bool(state.routed) for state in states] == [True, True, False, True, True]
+    assert len(problems) == 1

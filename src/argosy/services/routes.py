@@ -66,9 +66,16 @@ class RouteTable:
     def _apply_waiting(self) -> None:
         with self._waiting_guard:
             batch, self._waiting = self._waiting, []
+        self._apply(batch)
+        if len(batch) > 1 and batch[0].problem is not None:
+            # One that the router cannot take must not keep the others from it.
+            for change in batch:
+                self._apply([change])
+
+    def _apply(self, batch: list[_Change]) -> None:
         before = [(change.state, change.state.routed) for change in batch]
         for change in batch:
-            change.state.routed, change.done = change.routed, True
+            change.state.routed, change.done, change.problem = change.routed, True, None
         try:
             self._router.apply(self._routes())
         except Exception as problem:  # noqa: BLE001 - raised to whoever asked for a change
