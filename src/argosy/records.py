@@ -253,6 +253,10 @@ class ServiceSettings:
 
     Cold: `max_concurrent_requests` (the slots of a replica), `environment`, `secrets`, `init_timeout_s` and `cpu`, a
     replica's share in cores (None: one per slot). `environment` and `secrets` are laid over the manifest's.
+
+    With `autoscale_enabled` Argosy sets the number of replicas, from `min_replicas` to `max_replicas`, so that
+    `target_utilization` percent of their slots are in use. It looks every `refresh_period_s`, and gives replicas up
+    when they were not needed for `scale_down_delay_s`.
     """
 
     max_concurrent_requests: int = 1
@@ -267,6 +271,32 @@ class ServiceSettings:
     init_timeout_s: float = 600.0
     environment: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
+    autoscale_enabled: bool = False
+    min_replicas: int = 1
+    max_replicas: int = 10
+    target_utilization: int = 70
+    refresh_period_s: float = 1.0
+    scale_down_delay_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class ScalingDecision:
+    """One decision of the autoscaler: from `before` to `replicas`, and why.
+
+    `raw` is what the measure alone asks for; `utilization` and `target` are percent, the former None while no replica
+    was ready, `window_s` is what it was taken over. `limit` names what came between: step, delay, min_replicas,
+    max_replicas, share (of the machine), wake (a request came while there was no replica), or nothing.
+    """
+
+    at: str
+    before: int
+    replicas: int
+    raw: int
+    utilization: float | None
+    target: float
+    window_s: float
+    limit: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -303,7 +333,8 @@ class Revision:
 class Service:
     """A stable URL and two keys in front of numbered revisions, with its whole lineage.
 
-    `state`: deploying, healthy, degraded, failed, stopped. `etag` goes into `If-Match` of updates.
+    `state`: deploying, healthy, degraded, failed, stopped. `etag` goes into `If-Match` of updates. `replicas_wanted` is
+    what a user set, or what the autoscaler found; its last `decisions`, newest first, stand here when one is shown.
     """
 
     name: str
@@ -328,6 +359,7 @@ class Service:
     manifest: str | None = None
     models: list[str] = field(default_factory=list)
     description: str = ""
+    decisions: list[ScalingDecision] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,11 @@ class Home:
         return self.path / "address.json"
 
     @property
+    def hold(self) -> Path:
+        """Socket where the gateway brings requests for services that sleep."""
+        return self.run / "hold"
+
+    @property
     def run(self) -> Path:
         """Sockets and run folders: `<home>/run`, or a short private folder elsewhere when that path is long or odd."""
         inside = self.path / "run"

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from argosy_serving.admission import Admission
+from argosy_serving.metrics import Metrics
 from argosy_serving.protocol import JSON_TYPE, Answer, Request
 from argosy_serving.refusals import BadInput, NoSuchPath, Refusal
 from argosy_serving.settings import SettingsFile
@@ -27,12 +28,13 @@ class Admin:
         spec: Spec,
         state: State,
         admission: Admission,
+        metrics: Metrics,
         settings: SettingsFile,
         drain: Callable[[float], None],
         applied: Callable[[], None],
     ) -> None:
         self._spec, self._state, self._admission, self._settings = spec, state, admission, settings
-        self._drain, self._applied = drain, applied
+        self._metrics, self._drain, self._applied = metrics, drain, applied
 
     def handle(self, request: Request) -> None:
         request.read(
@@ -86,6 +88,8 @@ class Admin:
             "queued": self._admission.queued,
             "capacity": self._admission.capacity,
             "stuck": self._admission.stuck,
+            "shed": self._metrics.turned_away,
+            "run_s": round(self._admission.mean_run_s, 6),
             "pid": os.getpid(),
             "started_at": self._state.started_at,
         }

@@ -36,6 +36,11 @@ class Metrics:
     def refused(self, reason: str) -> None:
         self.shed[reason] = self.shed.get(reason, 0) + 1
 
+    @property
+    def turned_away(self) -> int:
+        """Requests refused for want of room: more replicas would have taken them."""
+        return sum(self.shed.get(reason, 0) for reason in ("queue_full", "queue_wait", "deadline"))
+
     def scored(self, work: Work, queued_at: float, arrived_at: float) -> None:
         """Times of one request that ran to its end."""
         started_at, decoded_at, ran_at, encoded_at = work.started_at, work.decoded_at, work.ran_at, work.encoded_at

@@ -75,7 +75,13 @@ class Replica:
         admin = None
         if self._spec.admin is not None:
             handle = Admin(
-                self._spec, self._state, self._admission, self._settings, self._drain, self._apply_settings
+                self._spec,
+                self._state,
+                self._admission,
+                self._app.metrics,
+                self._settings,
+                self._drain,
+                self._apply_settings,
             ).handle
             admin = Listener(handle, self._spec.admin)
             await admin.open()

@@ -11,7 +11,7 @@ words = os.environ.get("FAKE", "").split()
 lock = os.open(spec["lock"], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 state = {"id": spec["id"], "service": spec["service"], "revision": spec["revision"], "state": "loading",
-         "generation": 0, "in_flight": 0, "queued": 0, "reason": "", "pid": os.getpid()}
+         "generation": 0, "in_flight": 2, "queued": 1, "shed": 7, "run_s": 0.25, "reason": "", "pid": os.getpid()}
 os.makedirs(spec["scratch"], exist_ok=True)
 
 def settings():
@@ -35,8 +35,9 @@ def serve(listener):
                 time.sleep(60)
             if line.startswith("POST /reload"):
                 settings()
-            answer = b"[" * 100000 if "babbles" in words else json.dumps(
-                {**state, "pid": "x", "in_flight": None, "generation": []} if "lies" in words else state).encode()
+            lies = {**state, "pid": "x", "in_flight": None, "queued": "1", "generation": []}
+            answer = json.dumps(lies if "lies" in words else state).encode()
+            answer = b"[" * 100000 if "babbles" in words else answer
             connection.sendall(b"HTTP/1.1 200 OK\\r\\ncontent-length: %d\\r\\n\\r\\n%s" % (len(answer), answer))
         finally:
             connection.close()

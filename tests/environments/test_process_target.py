@@ -15,6 +15,7 @@ import pytest
 from argosy.environments import process as process_module
 from argosy.environments.process import ProcessTarget
 from argosy.environments.processes import Identity, boot_id, end_session
+from argosy.environments.target import Load
 from argosy.errors import StorageFailed
 from argosy.keys import write_private
 from environments.conftest import Machine, lives, wait_for
@@ -367,3 +368,20 @@ def test_two_targets_do_not_double(machine: Machine) -> None:
     machine.until(machine.start(), "ready")
     assert isinstance(machine.target, ProcessTarget)
     assert len(machine.another_control_plane().observe("iris")) == 1
+
+
+def test_the_load_of_ready_replicas(machine: Machine) -> None:
+    replica = machine.start()
+    machine.until(replica, "ready")
+    assert machine.target.load("iris") == [Load(replica, busy=2, queued=1, refused=7, run_s=0.25)]
+    lying = machine.start("lies")
+    machine.until(lying, "ready")
+    assert Load(lying, busy=0, queued=0, refused=7, run_s=0.25) in machine.target.load("iris")
+    pid = machine.one(replica).pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert Load(replica, silent=True) in machine.target.load("iris"), "it does not answer: it may be busy"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert machine.target.load("other") == []

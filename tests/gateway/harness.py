@@ -19,12 +19,15 @@ MakeGateway = Callable[..., Gateway]
 
 @dataclass
 class Replica:
-    """Answers every request with what it got, as JSON; `shed` refuses as a replica behind the gateway does."""
+    """Answers every request with what it got, as JSON and with `status`, after `delay_s`; `shed` refuses as a replica
+    behind the gateway does."""
 
     name: str
     folder: Path
     ready: bool = True
     shed: str = ""
+    delay_s: float = 0.0
+    status: int = 200
     overload_status: int = 429
     served: int = 0
     refused: int = 0
@@ -100,9 +103,9 @@ class Replica:
         self.in_flight += 1
         try:
             size = len(await read_body(reader, headers))
-            await self._work(reader, float(headers.get("x-sleep", "0")))
+            await self._work(reader, float(headers.get("x-sleep", self.delay_s)))
             self.served += 1
-            status = int(headers.get("x-status", "200"))
+            status = int(headers.get("x-status", self.status))
             answer = {"replica": self.name, "method": method, "path": path, "headers": headers, "body_bytes": size}
             await reply(writer, status, answer, {"x-request-id": headers["x-request-id"]})
         finally:

@@ -16,6 +16,7 @@ ROUTES = checked(
     [
         Route("iris", (Server("iris-1-a", "unix@/run/a"), Server("iris-2-b", "127.0.0.1:5001")), 60_000, 108),
         Route("7.digits", (), 500, 64),
+        Route("nap", (), 60_000, 64, "unix@/home/u/.argosy/run/hold"),
     ]
 )
 
@@ -43,14 +44,16 @@ def test_only_servers_and_guards_leave_the_shape_as_it_is() -> None:
     shape = shape_of(LISTENER, ROUTES)
     fewer = tuple(replace(route, servers=(), max_connections=1) for route in ROUTES)
     assert shape_of(LISTENER, fewer) == shape
-    slower = (ROUTES[0], replace(ROUTES[1], timeout_ms=61_000))
+    slower = (ROUTES[0], replace(ROUTES[1], timeout_ms=61_000), ROUTES[2])
+    awake = (*ROUTES[:2], replace(ROUTES[2], hold=None))
     others = [
         shape_of(LISTENER, ROUTES[:1]),
         shape_of(LISTENER, slower),
+        shape_of(LISTENER, awake),
         shape_of(replace(LISTENER, port=1), ROUTES),
         shape_of(replace(LISTENER, pem_digest="renewed"), ROUTES),
     ]
-    assert len({shape, *others}) == 5
+    assert len({shape, *others}) == 6
 
 
 def test_workers_are_cut_only_after_the_longest_request() -> None:

@@ -100,6 +100,7 @@ class Plane:
             target=services.target,
             tuner=Tuner(home, services.registry, None),  # type: ignore[arg-type]
             reconciler=services.reconciler,
+            autoscaler=services.autoscaler,
             gateway=FakeGateway(),  # type: ignore[arg-type]
             operations=self.operations,
             url="http://127.0.0.1:7700",

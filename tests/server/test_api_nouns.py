@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from argosy.store.tables import operations
 from server.plane import Plane, error_of
 
 HUGE = 10**30
@@ -232,6 +233,23 @@ def test_rollback_to_what_is_no_revision(plane: Plane, to: object) -> None:
     answer = plane.client.post("/v1/services/iris/rollback", json={"to": to})
     assert answer.status_code == 422
     assert plane.client.post("/v1/services/iris/rollback", json={"to": 7}).status_code == 404
+
+
+def test_a_rollback_is_taken_while_an_update_is_under_way(plane: Plane) -> None:
+    plane.service()
+    refused = plane.client.post("/v1/services/iris/rollback", json={"to": None})
+    assert (refused.status_code, "nothing to go back to" in refused.text) == (409, True)
+    with plane.shelf.database.write() as connection:
+        connection.execute(
+            operations.insert().values(
+                id="busy", kind="service.update", subject="service/iris", state="running", input={}, made={},
+                messages=[], created_at="now", updated_at="now",
+            )
+        )  # fmt: skip
+    assert plane.client.patch("/v1/services/iris", json={"description": "x"}).status_code == 409
+    plane.finished(plane.client.post("/v1/services/iris/rollback", json={"to": None}))
+    assert plane.ran[-1] == {"name": "iris", "to": None, "giving_up": True}
+    assert plane.operations.superseded("busy")
 
 
 def test_logs(plane: Plane, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from argosy.services.registry import ServiceRegistry
 from argosy.settings import Home, Settings
 from services.fakes import Services
 
+GIVING_UP = {"name": "iris", "to": None, "giving_up": True}
+
 
 class Power(BaseException):
     """Ends a step as a power cut does."""
@@ -169,6 +171,43 @@ def test_rollback_and_resumed_rollback(deploys: Deploys) -> None:
     deploys.runner.resume()
     assert deploys.ended(begun).result["revision"] == 2, "not forth again"
     assert deploys.services.registry.get("iris").live_revision == 2
+
+
+def test_a_rollback_gives_up_an_update_under_way(deploys: Deploys, monkeypatch: pytest.MonkeyPatch) -> None:
+    deploys.create()
+    monkeypatch.setattr(deploys.services.target, "time_passes", lambda: None)
+    begun = deploys.runner.submit("service.update", "service/iris", update_with_new_image(deploys))
+    deadline = time.monotonic() + 30
+    while deploys.services.registry.get("iris").target_revision != 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    rollback = deploys.runner.submit("service.rollback", "service/iris", {"name": "iris", "to": None}, supersedes=True)
+    assert deploys.ended(rollback).result["revision"] == 1, "what serves now, not what was before it"
+    assert deploys.ended(begun).state == "cancelled"
+    stored = deploys.services.registry.get("iris")
+    assert (stored.live_revision, stored.target_revision) == (1, 1)
+    assert deploys.services.revisions() == {1: "live", 2: "stopped"}
+
+
+def test_an_update_that_was_rolled_back_before_it_deployed_does_not_deploy(deploys: Deploys) -> None:
+    deploys.create()
+    request = update_with_new_image(deploys)
+    building, go_on = threading.Event(), threading.Event()
+
+    def slow(job: Job) -> None:
+        building.set()
+        go_on.wait(30)
+
+    steps = deploys.runner._kinds["service.update"]
+    deploys.runner._kinds = {**deploys.runner._kinds, "service.update": [Step("image", slow), *steps[2:]]}
+    begun = deploys.runner.submit("service.update", "service/iris", request)
+    assert building.wait(30)
+    deploys.runner.submit("service.rollback", "service/iris", GIVING_UP, supersedes=True)
+    go_on.set()
+    done = deploys.ended(begun)
+    assert done.state == "cancelled"
+    assert done.error is not None and "rolled back meanwhile" in done.error["message"]
+    assert deploys.services.registry.get("iris").target_revision == 1
 
 
 def test_rollback_without_a_past(deploys: Deploys) -> None:

@@ -6,13 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from argosy.environments.target import Launch, Observed
+from argosy.environments.target import Launch, Load, Observed
 from argosy.errors import GatewayFailed, StorageFailed
 from argosy.keys import Vault, new_key
 from argosy.records import ServiceSettings
 from argosy.services.keyring import Keyring
-from argosy.services.reconcile import Reconciler, ServiceRoute
-from argosy.services.registry import ServiceRegistry, Stored
+from argosy.services.reconcile import Reconciler
+from argosy.services.registry import ServiceRegistry
+from argosy.services.routes import ServiceRoute
+from argosy.services.scaling import Autoscaler
+from argosy.services.starts import Starts
+from argosy.services.stored import Stored
 from store.shelf import Shelf
 
 
@@ -27,6 +31,8 @@ class FakeTarget:
         self.killed: list[str] = []
         self.removed: list[str] = []
         self.deaf: set[str] = set()
+        self.loads: dict[str, Load] = {}
+        self.asked = 0
         self.disk_full = False
         self.defect: Exception | None = None
         self._count = itertools.count(1)
@@ -52,6 +58,11 @@ class FakeTarget:
         if self.defect:
             raise self.defect
         return [r for r in self.replicas.values() if r.service == service]
+
+    def load(self, service: str) -> list[Load]:
+        self.asked += 1
+        ready = [r.id for r in self.observe(service) if r.state == "ready"]
+        return [self.loads.get(name, Load(name)) for name in ready]
 
     def services(self) -> set[str]:
         return {r.service for r in self.replicas.values()}
@@ -130,13 +141,39 @@ class Services:
         self.router = FakeRouter()
         self.launched: list[tuple[str, int]] = []
         self.launch_fails: dict[int, Exception] = {}
+        self.starts_at_once = 10_000
         self.reconciler = self.new_reconciler()
+        self.traffic: dict[str, dict[str, int]] = {}
+        self.now_s = 0.0
+        self.autoscaler = self.new_autoscaler()
 
     def new_reconciler(self) -> Reconciler:
         self.reconciler = Reconciler(
-            self.registry, self.keyring, self.target, self.router, self._launch, lambda s, r: [f"log of {r}"], "http"
+            self.registry,
+            self.keyring,
+            self.target,
+            self.router,
+            self._launch,
+            lambda s, r: [f"log of {r}"],
+            "http",
+            Starts(self.starts_at_once),
         )
         return self.reconciler
+
+    def new_autoscaler(self, cores: float = 100.0) -> Autoscaler:
+        self.autoscaler = Autoscaler(
+            self.registry, self.reconciler, self.target, lambda: self.traffic, cores, lambda: self.now_s
+        )
+        return self.autoscaler
+
+    def seconds(self, count: int, *names: str) -> None:
+        """So many seconds pass for the services of these names: replicas move on, the autoscaler decides."""
+        for _ in range(count):
+            self.now_s += 1
+            self.autoscaler.tick()
+            for name in names or ("iris",):
+                self.target.time_passes()
+                self.step(name)
 
     def _launch(self, service: str, revision: int) -> Launch:
         self.launched.append((service, revision))

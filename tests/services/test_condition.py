@@ -1,5 +1,7 @@
 """A service in one word and one sentence."""
 
+from dataclasses import replace
+
 import pytest
 
 from argosy.environments.target import Observed
@@ -16,6 +18,8 @@ ROLLING = Desired("iris", 2, live=1, target=2)
 FIRST = Desired("iris", 2, live=None, target=1)
 NEVER = Desired("iris", 2, live=None, target=None)
 NONE = Desired("iris", 0, live=1, target=1)
+SCALED = Desired("iris", 4, live=1, target=1, least=2)
+ASLEEP = Desired("iris", 0, live=1, target=1, least=0)
 DELETING = Desired("iris", 2, live=1, target=1, deleting=True)
 
 
@@ -41,6 +45,14 @@ DELETING = Desired("iris", 2, live=1, target=1, deleting=True)
         (NEVER, [], "init() raised", "", ("failed", "init() raised")),
         (NEVER, [], "", "", ("failed", "no revision of this service has ever been ready")),
         (NONE, [], "", "", ("stopped", "scaled to 0 replicas")),
+        (SCALED, ready(1, 1), "", "", ("healthy", "2 of 4 replicas ready, the others start")),
+        (SCALED, ready(1), "", "", ("degraded", "1 of 4 replicas ready")),
+        (SCALED, ready(1, 1), "killed", "", ("degraded", "2 of 4 replicas ready: killed")),
+        (ASLEEP, [], "", "", ("healthy", "scaled to zero, the next request starts a replica")),
+        (ASLEEP, [], "killed", "", (
+            "degraded", "scaled to zero, the next request starts a replica; the last one failed: killed",
+        )),
+        (replace(ASLEEP, replicas=1), [], "", "", ("deploying", "0 of 1 replicas ready, the others start")),
         (DELETING, ready(1), "", "", ("stopped", "being deleted, 1 replicas left")),
     ],
 )  # fmt: skip

@@ -4,7 +4,7 @@ import pytest
 
 from argosy.errors import StorageFailed
 from argosy.services import reconcile as reconcile_module
-from argosy.services.registry import Stored
+from argosy.services.stored import Stored
 from services.fakes import Services, crash
 
 

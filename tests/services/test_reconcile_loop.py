@@ -11,7 +11,7 @@ import pytest
 
 from argosy.errors import NotFound
 from argosy.services import reconcile as reconcile_module
-from argosy.services.reconcile import ServiceRoute
+from argosy.services.routes import ServiceRoute
 from services.fakes import Services, crash
 
 

@@ -163,6 +163,7 @@ def test_rollback_gives_up_a_rollout_that_is_under_way(services: Services) -> No
     services.create()
     services.registry.promote("iris", 1)
     services.new_image()
+    assert services.registry.revision_before("iris", None) == 1
     services.registry.roll_back("iris", 1)
     stored = services.registry.get("iris")
     assert (stored.live_revision, stored.target_revision) == (1, 1)

@@ -51,6 +51,8 @@ def test_a_full_queue(busy: Any, until: Callable[..., Any]) -> None:
     until(lambda: waiting)
     assert waiting[0].json == 2, "the refused request never started"
     assert 'reason="queue_full"} 1' in replica.get("/metrics").body.decode()
+    status = replica.admin("GET", "/status").json
+    assert (status["shed"], status["run_s"] > 1) == (1, True), "what the autoscaler asks for"
 
 
 @pytest.mark.parametrize("status", [429, 503])

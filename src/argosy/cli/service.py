@@ -18,6 +18,15 @@ _SETTINGS = (
     ("--public-docs", truth, "true|false", "show swagger.json and the docs page without a key (false)"),
 )
 
+_AUTOSCALE = (
+    ("--autoscale-enabled", truth, "true|false", "let Argosy set the number of replicas (false)"),
+    ("--min-replicas", natural, "N", "fewest replicas; 0: sleep when idle, the next request waits for a start (1)"),
+    ("--max-replicas", positive, "N", "most replicas (10)"),
+    ("--target-utilization", positive, "PERCENT", "how much of the replicas' slots should be in use (70)"),
+    ("--refresh-period-seconds", positive, "S", "how often it decides (1)"),
+    ("--scale-down-delay-seconds", positive, "S", "how long replicas are kept that are not needed (60)"),
+)
+
 
 def build(parser: Parser, name: str) -> None:
     group = parsing.commands(parser)
@@ -98,6 +107,7 @@ def _build_create(group: "argparse._SubParsersAction[Parser]") -> None:
                 "argosy service create iris --image iris:1 -z 2",
                 "argosy service create iris -m iris.pkl -f score.py -c conda.yml -s schema.json",
                 "argosy service create iris -i iris@production -f score.py -p requirements.txt --no-wait",
+                "argosy service create iris --image iris:1 --autoscale-enabled true --min-replicas 0 --max-replicas 4",
             ],
             "What is made on the way takes the service's name. A model file whose content is the latest version of\n"
             "its model is not registered again.",
@@ -105,7 +115,7 @@ def _build_create(group: "argparse._SubParsersAction[Parser]") -> None:
     )
     create.add_argument("--image", metavar="IMAGE", help="NAME or NAME:VERSION of an image")
     create.add_argument("--env", default="local", metavar="ENV", help="the environment to run in (local)")
-    create.add_argument("-z", "--replicas", type=natural, default=1, metavar="N", help="number of replicas (1)")
+    create.add_argument("-z", "--replicas", type=natural, metavar="N", help="number of replicas (1)")
     create.add_argument("--description", default="", metavar="TEXT", help="what it is")
     _add_settings(create)
     recipe_options.add(create, registered_as="under the service's name (several: NAME-<file name>)")
@@ -206,4 +216,7 @@ def _named(parser: Parser) -> Parser:
 def _add_settings(parser: Parser) -> None:
     group = parser.add_argument_group("limits and switches")
     for flag, kind, metavar, text in _SETTINGS:
+        group.add_argument(flag, type=kind, metavar=metavar, help=text)
+    group = parser.add_argument_group("autoscale")
+    for flag, kind, metavar, text in _AUTOSCALE:
         group.add_argument(flag, type=kind, metavar=metavar, help=text)

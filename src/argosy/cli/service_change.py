@@ -23,12 +23,22 @@ _SETTINGS = (
     "cpu",
     "log_level",
     "public_docs",
+    "autoscale_enabled",
+    "min_replicas",
+    "max_replicas",
+    "target_utilization",
 )
+# Fields whose option says the unit in a word.
+_IN_SECONDS = {
+    "refresh_period_s": "refresh_period_seconds",
+    "scale_down_delay_s": "scale_down_delay_seconds",
+}
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """The ones that were given."""
-    return {name: getattr(args, name) for name in _SETTINGS if getattr(args, name) is not None}
+    options = {name: name for name in _SETTINGS} | _IN_SECONDS
+    return {name: value for name, option in options.items() if (value := getattr(args, option)) is not None}
 
 
 def create_service(args: argparse.Namespace, session: Session) -> None:

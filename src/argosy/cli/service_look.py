@@ -8,6 +8,8 @@ from argosy.cli.session import Session
 from argosy.cli.text import clean, moment
 from argosy.records import Service, ServiceSettings
 
+_SHOWN_DECISIONS = 10
+
 
 def list_services(args: argparse.Namespace, session: Session) -> None:
     services = session.client.services.list()
@@ -16,7 +18,9 @@ def list_services(args: argparse.Namespace, session: Session) -> None:
 
 def show_service(args: argparse.Namespace, session: Session) -> None:
     service = session.client.services.show(args.name)
-    session.show(service, lambda: [details(service), "", _limits(service.settings), *_replicas(service)])
+    session.show(
+        service, lambda: [details(service), "", _limits(service.settings), *_replicas(service), *_scaling(service)]
+    )
 
 
 def show_history(args: argparse.Namespace, session: Session) -> None:
@@ -71,7 +75,7 @@ def details(service: Service) -> Pairs:
             ("reason", service.reason),
             ("description", service.description),
             ("environment", service.environment),
-            ("replicas", f"{service.replicas_ready} of {service.replicas_wanted} ready"),
+            ("replicas", _count(service)),
             ("revision", service.live_revision),
             ("rolling to", rolling),
             ("image", service.image),
@@ -86,6 +90,27 @@ def details(service: Service) -> Pairs:
     )
 
 
+def _count(service: Service) -> str:
+    settings = service.settings
+    count = f"{service.replicas_ready} of {service.replicas_wanted} ready"
+    return (
+        f"{count}, autoscaled {settings.min_replicas} to {settings.max_replicas}"
+        if settings.autoscale_enabled
+        else count
+    )
+
+
+def _scaling(service: Service) -> list[Block]:
+    """The autoscaler's last decisions."""
+    if not service.settings.autoscale_enabled:
+        return []
+    rows = [
+        (moment(d.at), f"{d.before} -> {d.replicas}" if d.before != d.replicas else d.replicas, d.reason)
+        for d in service.decisions[:_SHOWN_DECISIONS]
+    ]
+    return ["", Table(("decided (UTC)", "replicas", "why"), rows, empty="The autoscaler has not decided anything yet.")]
+
+
 def _limits(settings: ServiceSettings) -> Pairs:
     return Pairs(
         (
@@ -95,11 +120,19 @@ def _limits(settings: ServiceSettings) -> Pairs:
             ("request timeout", f"{settings.request_timeout_ms} ms"),
             ("body", f"{settings.max_body_bytes} bytes"),
             ("cpu", settings.cpu),
+            ("autoscale", _autoscale(settings) if settings.autoscale_enabled else "off"),
             ("public docs", "yes" if settings.public_docs else "no"),
             ("variables", ", ".join(f"{key}={value}" for key, value in settings.environment.items())),
             ("secrets", ", ".join(f"{key}={value}" for key, value in settings.secrets.items())),
         ),
         title="limits",
+    )
+
+
+def _autoscale(settings: ServiceSettings) -> str:
+    return (
+        f"{settings.min_replicas} to {settings.max_replicas} replicas, target {settings.target_utilization} %, "
+        f"every {settings.refresh_period_s:g} s, down after {settings.scale_down_delay_s:g} s"
     )
 
 

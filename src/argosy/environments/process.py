@@ -20,9 +20,9 @@ from typing import Any
 
 from argosy.environments.admin import ask
 from argosy.environments.processes import Identity, end_session
-from argosy.environments.run_folder import RunFolder, load
+from argosy.environments.run_folder import RunFolder, load, load_of
 from argosy.environments.share import thread_variables
-from argosy.environments.target import Launch, Observed
+from argosy.environments.target import Launch, Load, Observed
 from argosy.errors import StorageFailed
 from argosy.keys import write_private
 from argosy.records import utc_now
@@ -37,6 +37,8 @@ _UNKNOWN_DRAIN_S = 600.0
 # How often a replica that is ready is asked again; changes of its state reach us by its exit.
 _ASK_READY_EVERY_S = 60.0
 _KEEP_LOGS = 20
+# One that does not answer is busy: no reason to wait long.
+_LOAD_TIMEOUT_S = 0.5
 # By this a process that a replica started is known again.
 _REPLICA_VARIABLE = "ARGOSY_REPLICA"
 _SUFFIX_ALPHABET = string.ascii_lowercase + string.digits
@@ -105,6 +107,9 @@ class ProcessTarget:
 
     def observe(self, service: str) -> list[Observed]:
         return [self._look(replica) for replica in self._of(service)]
+
+    def load(self, service: str) -> list[Load]:
+        return [self._load(replica) for replica in self._of(service) if replica.observed().state == "ready"]
 
     def services(self) -> set[str]:
         with self._guard:
@@ -214,6 +219,10 @@ class ProcessTarget:
         if replica.overdue or (replica.drain_deadline_s is not None and now > replica.drain_deadline_s):
             self.kill(replica.id)
         return observed
+
+    def _load(self, replica: RunFolder) -> Load:
+        answer = ask(replica.admin, "GET", "/status", timeout_s=_LOAD_TIMEOUT_S)
+        return Load(replica.id, silent=True) if answer is None else load_of(replica.id, answer)
 
     def _ended(self, replica: RunFolder) -> Observed | None:
         code: int | None = None

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from argosy.environments.processes import Identity
-from argosy.environments.target import Observed
+from argosy.environments.target import Load, Observed
 
 
 @dataclass
@@ -131,9 +131,20 @@ def load(folder: Path) -> RunFolder | None:
     return found
 
 
+def load_of(replica: str, answer: Mapping[str, Any]) -> Load:
+    run_s = answer.get("run_s")
+    return Load(
+        replica,
+        busy=_count(answer, "in_flight"),
+        queued=_count(answer, "queued"),
+        refused=_count(answer, "shed"),
+        run_s=float(run_s) if isinstance(run_s, int | float) and 0 <= run_s < 86_400 else 0.0,
+    )
+
+
 def _count(answer: Mapping[str, Any], name: str) -> int:
     value = answer.get(name, 0)
-    return value if isinstance(value, int) else 0
+    return value if isinstance(value, int) and value >= 0 else 0
 
 
 def _signal_name(number: int) -> str:

@@ -49,6 +49,19 @@ class Observed:
     deterministic: bool = False
 
 
+@dataclass(frozen=True)
+class Load:
+    """What a ready replica does at this moment. `refused` counts the requests it shed for want of room since its
+    start, `run_s` is the mean time of a run. `silent`: it did not answer, as one that holds the interpreter."""
+
+    replica: str
+    busy: int = 0
+    queued: int = 0
+    refused: int = 0
+    run_s: float = 0.0
+    silent: bool = False
+
+
 class Target(Protocol):
     """Every call may block for seconds: never call it on an event loop."""
 
@@ -57,6 +70,9 @@ class Target(Protocol):
 
     def observe(self, service: str) -> list[Observed]:
         """Every replica of a service that is not forgotten, also those that an earlier control plane started."""
+
+    def load(self, service: str) -> list[Load]:
+        """What each replica that was ready when last observed does now."""
 
     def services(self) -> set[str]:
         """Names of all services that have a replica here."""

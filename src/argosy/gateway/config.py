@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from argosy.gateway import answers
-from argosy.gateway.routes import Route, Server
+from argosy.gateway.routes import HOLD, Route, Server
 
 _SERVER_MARGIN_MS = 5_000
 _KEEP_ALIVE_S = 60
@@ -69,7 +69,7 @@ def service_of(backend: str) -> str | None:
 
 def shape_of(listener: Listener, routes: Sequence[Route]) -> str:
     """Digest of everything in the file that runtime commands cannot change."""
-    bare = [Route(route.service, (), route.timeout_ms, 1) for route in routes]
+    bare = [Route(route.service, (), route.timeout_ms, 1, route.hold) for route in routes]
     text = _render(listener, bare, "") + listener.pem_digest
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -248,4 +248,6 @@ def _service(route: Route) -> list[str]:
         "http-check send meth GET uri /readyz ver HTTP/1.1 hdr host gateway hdr connection close",
         "http-check expect status 200",
         *(server_line(route, server) for server in route.servers),
+        # Not checked: when nobody listens there, the connection fails and the answer is 503 all the same.
+        *([f"server {HOLD} {route.hold} backup"] if route.hold else []),
     ]

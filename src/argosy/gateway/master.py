@@ -12,6 +12,7 @@ from pathlib import Path
 
 from argosy.errors import GatewayFailed
 from argosy.gateway.config import Description, service_of
+from argosy.gateway.routes import HOLD
 
 # A worker that is ending can leave a command without any answer, so one is repeated before HAProxy counts as stuck.
 _TRY_S = 2.0
@@ -169,7 +170,8 @@ def _fields(text: str) -> Mapping[str, str]:
 
 
 def parse_servers(text: str) -> list[ServerState]:
-    """Servers of services. Line one is a format version, line two the column names after `# `."""
+    """Servers of services, without the one that holds requests, which no command adds or drains. Line one is a format
+    version, line two the column names after `# `."""
     lines = text.splitlines()
     if len(lines) < 2 or not lines[1].startswith("# "):
         raise GatewayFailed(f"HAProxy did not tell its servers: {text[:200]!r}.")
@@ -178,7 +180,7 @@ def parse_servers(text: str) -> list[ServerState]:
     for line in lines[2:]:
         row = dict(zip(columns, line.split(), strict=False))
         service = service_of(row.get("be_name", ""))
-        if service is not None:
+        if service is not None and row["srv_name"] != HOLD:
             admin = int(row["srv_admin_state"])
             disabled = bool(admin & _MAINTENANCE)
             up = row["srv_op_state"] != "0"

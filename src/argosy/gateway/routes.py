@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from argosy.errors import GatewayFailed
 from argosy.records import check_name
 
+# The backup server of a service that has `hold`. No replica is named so.
+HOLD = "hold"
 # What may stand in HAProxy's file and on its command line: no white space, quotes, `#`, `;` or backslash.
 _SERVER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,126}")
 _ADDRESS = re.compile(r"unix@/[A-Za-z0-9._/@+~=,-]+|[A-Za-z0-9._-]+:[0-9]{1,5}|\[[0-9a-fA-F:]+\]:[0-9]{1,5}")
@@ -25,13 +27,15 @@ class Route:
     """A service and the servers that take its requests.
 
     `timeout_ms` is the service's request timeout. `max_connections` bounds what HAProxy sends to one server at once;
-    it is a guard, 4 x (concurrency + queue) + 64, since shedding is decided in the replica.
+    it is a guard, 4 x (concurrency + queue) + 64, since shedding is decided in the replica. `hold` is the address that
+    takes requests while no server does; without it they are answered with 503.
     """
 
     service: str
     servers: tuple[Server, ...]
     timeout_ms: int
     max_connections: int
+    hold: str | None = None
 
 
 def checked(routes: Sequence[Route]) -> tuple[Route, ...]:
@@ -47,6 +51,9 @@ def checked(routes: Sequence[Route]) -> tuple[Route, ...]:
         if len(set(names)) < len(names):
             raise GatewayFailed(f"The route of service {route.service} names a server twice.")
         for server in route.servers:
-            if not _SERVER_NAME.fullmatch(server.name) or not _ADDRESS.fullmatch(server.address):
+            usable = _SERVER_NAME.fullmatch(server.name) and server.name != HOLD
+            if not usable or not _ADDRESS.fullmatch(server.address):
                 raise GatewayFailed(f"Service {route.service} has a server that HAProxy cannot take: {server}.")
+        if route.hold is not None and not _ADDRESS.fullmatch(route.hold):
+            raise GatewayFailed(f"Service {route.service} cannot be held at {route.hold}.")
     return ordered

@@ -18,7 +18,7 @@ def create(
     *,
     image: str | None = None,
     environment: str = "local",
-    replicas: int = 1,
+    replicas: int | None = None,
     settings: Mapping[str, Any] | None = None,
     description: str = "",
     wait: bool = True,
@@ -28,16 +28,18 @@ def create(
 ) -> Flow[Operation]:
     """From an image, or in one go from a recipe: register, manifest, image, deploy.
 
-    `settings` are fields of ServiceSettings. The result is `{"service": "iris", "revision": 1}`.
+    `settings` are fields of ServiceSettings; `replicas` is 1 by default, and not given with `autoscale_enabled`, which
+    sets it. The result is `{"service": "iris", "revision": 1}`.
     """
     check_name("service", name)
     body: dict[str, Any] = {
         "name": name,
         "environment": check_name("environment", environment),
-        "replicas": replicas,
         "settings": dict(settings or {}),
         "description": description,
     }
+    if replicas is not None:
+        body["replicas"] = replicas
     if image is not None:
         _refuse_both(image, recipe)
         body["image"] = str(Reference.parse("image", image))

@@ -35,16 +35,19 @@ from argosy.models.registry import ModelRegistry
 from argosy.records import utc_now
 from argosy.server.app import build_app
 from argosy.server.control import Control
+from argosy.server.holding import Holding
 from argosy.server.jobs import Jobs
 from argosy.server.operations import OperationRunner
-from argosy.server.routing import GatewayRouter, table
+from argosy.server.routing import GatewayRouter
 from argosy.server.trials import Trials
 from argosy.server.tuner import Tuner
+from argosy.services.fair_share import machine_cores
 from argosy.services.keyring import Keyring
 from argosy.services.launching import Launcher
 from argosy.services.logs import tail
 from argosy.services.reconcile import Reconciler
 from argosy.services.registry import ServiceRegistry
+from argosy.services.scaling import Autoscaler
 from argosy.settings import Home, Settings
 from argosy.store.blobs import LocalBlobs
 from argosy.store.db import Database
@@ -52,6 +55,7 @@ from argosy.store.db import Database
 log = logging.getLogger(__name__)
 
 _GATEWAY_EVERY_S = 1.0
+_SCALE_EVERY_S = 1.0
 _ROTATE_EVERY_S = 5.0
 _COLLECT_EVERY_S = 3600.0
 # How long finished operations can be looked at.
@@ -112,9 +116,12 @@ class ControlPlane:
             return [readable(line) for line in tail(mine, _FAILURE_LOG_LINES)]
 
         launcher = Launcher(services, builder)
-        reconciler = Reconciler(services, keyring, target, GatewayRouter(gateway), launcher, last_lines, scheme)
+        self._router = GatewayRouter(gateway, home.hold)
+        reconciler = Reconciler(services, keyring, target, self._router, launcher, last_lines, scheme)
+        autoscaler = Autoscaler(services, reconciler, target, gateway.counters, machine_cores())
         routes = reconciler.adopt()
-        gateway.ensure_running(table(routes))
+        self._router.ensure_running(routes)
+        self._holding = Holding(home.hold, reconciler, autoscaler, keyring.hashes)
         host, port = listener.getsockname()[:2]
         recipes = ManifestBuilder(models, manifests, blobs, settings)
         trials = Trials(home, models, manifests, builder)
@@ -138,6 +145,7 @@ class ControlPlane:
             target=target,
             tuner=tuner,
             reconciler=reconciler,
+            autoscaler=autoscaler,
             gateway=gateway,
             operations=OperationRunner(database, jobs.kinds(), settings.operation_workers),
             url=f"{scheme}://{_shown(host)}:{port}",
@@ -179,6 +187,8 @@ class ControlPlane:
         tasks = [
             asyncio.create_task(control.reconciler.run(), name="reconcile"),
             asyncio.create_task(self._every(_GATEWAY_EVERY_S, self._keep_gateway), name="gateway"),
+            asyncio.create_task(self._holding.serve(), name="holding"),
+            asyncio.create_task(self._every(_SCALE_EVERY_S, self._scale), name="autoscale"),
             asyncio.create_task(self._every(_ROTATE_EVERY_S, self._rotate_logs), name="logs"),
             asyncio.create_task(self._every(_COLLECT_EVERY_S, self._collect_blobs), name="blobs"),
             asyncio.create_task(self._every(_COLLECT_EVERY_S, self._renew_certificate), name="certificate"),
@@ -192,6 +202,8 @@ class ControlPlane:
             raise
         finally:
             control.operations.stop()
+            await self._holding.stop()
+            control.autoscaler.close()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -218,7 +230,10 @@ class ControlPlane:
             await asyncio.sleep(seconds)
 
     def _keep_gateway(self) -> None:
-        self.control.reconciler.renew_routes(lambda routes: self.control.gateway.ensure_running(table(routes)))
+        self.control.reconciler.renew_routes(self._router.ensure_running)
+
+    def _scale(self) -> None:
+        self.control.autoscaler.tick()
 
     def _rotate_logs(self) -> None:
         self.control.gateway.rotate_logs()

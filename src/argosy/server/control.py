@@ -16,6 +16,7 @@ from argosy.server.tuner import Tuner
 from argosy.services.keyring import Keyring
 from argosy.services.reconcile import Reconciler
 from argosy.services.registry import ServiceRegistry
+from argosy.services.scaling import Autoscaler
 from argosy.settings import Home, Settings
 from argosy.store.blobs import LocalBlobs
 from argosy.store.db import Database
@@ -41,6 +42,7 @@ class Control:
     target: Target
     tuner: Tuner
     reconciler: Reconciler
+    autoscaler: Autoscaler
     gateway: Gateway
     operations: OperationRunner
     url: str

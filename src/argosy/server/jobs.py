@@ -4,6 +4,7 @@ A deploy has no engine of its own: it writes desired state, wakes the reconciler
 """
 
 import contextlib
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,12 +22,14 @@ from argosy.server.operations import Cancelled, Interrupted, Job, Step
 from argosy.server.trials import Trials
 from argosy.server.tuner import Tuner
 from argosy.services.reconcile import Reconciler
-from argosy.services.registry import ServiceRegistry, Stored
+from argosy.services.registry import ServiceRegistry
 from argosy.services.settings import changed
+from argosy.services.stored import Stored
 from argosy.settings import Settings
 from argosy.store.blobs import LocalBlobs
 
 _WATCH_EVERY_S = 0.1
+_WATCHING_OFTEN = 8
 _PROGRESS_EVERY_S = 1.0
 
 
@@ -58,6 +61,8 @@ class Jobs:
         self._reconciler = reconciler
         self._trials = trials
         self._tuner = tuner
+        self._watching = 0
+        self._watch_guard = threading.Lock()
 
     def kinds(self) -> Mapping[str, Sequence[Step]]:
         manifest, image = Step("manifest", self._manifest), Step("image", self._image)
@@ -119,6 +124,8 @@ class Jobs:
 
     def _update_service(self, job: Job) -> dict[str, Any]:
         name = job.input["name"]
+        if job.superseded:
+            raise Cancelled(f"Service {name} was rolled back meanwhile, so this update is given up.")
         newest = self._services.history(name, 1, None).items[0]
         # Compared once: what this very operation has changed before a crash must not count against it.
         if_match = job.input.get("if_match") if "_newest" not in job.made else None
@@ -146,7 +153,8 @@ class Jobs:
         name = job.input["name"]
         if "_to" not in job.made:
             # Chosen once: after the rollout "the one before" would be another.
-            job.keep(_to=self._services.revision_before(name, job.input.get("to")))
+            giving_up = job.input.get("giving_up", False)
+            job.keep(_to=self._services.revision_before(name, job.input.get("to"), giving_up))
         stored = self._services.roll_back(name, job.made["_to"])
         self._reconciler.wake(stored.name)
         return {"service": stored.name, "revision": stored.target_revision}
@@ -172,7 +180,18 @@ class Jobs:
 
     def _rollout(self, job: Job) -> dict[str, Any]:
         """Until the revision is live, all replicas are ready and no other one answers; or it has failed."""
-        name, number = job.made["service"], job.made["revision"]
+        with self._watch_guard:
+            self._watching += 1
+        try:
+            name, number = job.made["service"], job.made["revision"]
+            if number is None:
+                raise DeployFailed(f"Service {name} has no revision that works. Update it with another image.")
+            return self._watch_rollout(job, name, number)
+        finally:
+            with self._watch_guard:
+                self._watching -= 1
+
+    def _watch_rollout(self, job: Job, name: str, number: int) -> dict[str, Any]:
         said = ""
         while True:
             try:
@@ -181,8 +200,9 @@ class Jobs:
                 raise Cancelled(f"Service {name} was deleted meanwhile.") from None
             if stored.deleting:
                 raise Cancelled(f"Service {name} is being deleted.")
-            self._check_failed(stored, number)
             condition = self._reconciler.condition(stored)
+            if stored.target_revision != number or condition.state == "failed":
+                self._check_failed(stored, number)
             live = stored.live_revision == number and self._reconciler.answers_alone(name, number)
             if live and condition.state in ("healthy", "stopped"):
                 job.say(f"Revision {number} of {name} is live: {condition.reason}", 1.0)
@@ -194,9 +214,7 @@ class Jobs:
                 job.say(said)
             self._pause(job)
 
-    def _check_failed(self, stored: Stored, number: int | None) -> None:
-        if number is None:
-            raise DeployFailed(f"Service {stored.name} has no revision that works. Update it with another image.")
+    def _check_failed(self, stored: Stored, number: int) -> None:
         revision = self._services.revision(stored.name, number)
         reason, lines = self._reconciler.failure(stored.name)
         if revision.state == "failed":
@@ -215,7 +233,8 @@ class Jobs:
     def _pause(self, job: Job) -> None:
         if job.stopping:
             raise Interrupted
-        time.sleep(_WATCH_EVERY_S)
+        # The more that watch, the more rarely each looks: all of them together cost the same.
+        time.sleep(_WATCH_EVERY_S * max(1.0, self._watching / _WATCHING_OFTEN))
 
     def _image_of(self, job: Job) -> Image:
         return self._images.get(Reference.parse("image", job.made.get("image") or job.input["image"]))

@@ -47,6 +47,11 @@ class Job:
         self.input: dict[str, Any] = row.input
         self.made: dict[str, Any] = dict(row.made)
 
+    @property
+    def superseded(self) -> bool:
+        """Whether a later operation has taken this one's place."""
+        return self._runner.superseded(self.id)
+
     def say(self, message: str, progress: float | None = None) -> None:
         """Tell the user what happens now; `progress` is 0..1. Raises Interrupted when the control plane stops."""
         if self.stopping:
@@ -136,6 +141,11 @@ class OperationRunner:
                 )
             operation_id = uuid4().hex[:16]
             connection.execute(
+                operations.update()
+                .where(operations.c.subject == subject, operations.c.state.in_(_ACTIVE))
+                .values(superseded_by=operation_id)
+            )
+            connection.execute(
                 operations.insert().values(
                     id=operation_id,
                     kind=kind,
@@ -176,6 +186,17 @@ class OperationRunner:
         found = [_record(row) for row in rows[:limit]]
         more = len(rows) > limit
         return Page(found, cursor_of(f"{found[-1].created_at} {found[-1].id}") if more else None)
+
+    def works_on(self, subject: str) -> set[str]:
+        """The kinds of operations under way for it."""
+        with self._database.read() as connection:
+            active = (operations.c.subject == subject) & operations.c.state.in_(_ACTIVE)
+            return set(connection.execute(select(operations.c.kind).where(active)).scalars())
+
+    def superseded(self, operation_id: str) -> bool:
+        with self._database.read() as connection:
+            by = select(operations.c.superseded_by).where(operations.c.id == operation_id)
+            return connection.execute(by).scalar_one() is not None
 
     def active(self) -> int:
         """How many are not done."""

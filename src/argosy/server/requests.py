@@ -76,7 +76,7 @@ class ServiceBody(_Body):
     environment: str = "local"
     image: str | None = None
     recipe: ManifestBody | None = None
-    replicas: int = 1
+    replicas: int | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     description: str = Field(default="", max_length=10_000)
 

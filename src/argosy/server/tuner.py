@@ -5,7 +5,6 @@ the callers that load it; the service itself is neither changed nor slowed but f
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from argosy.errors import Conflict, DeployFailed, NotFound, StorageFailed
 from argosy.records import utc_now
 from argosy.schema import InvalidSchemaFile, parse_schema
 from argosy.server.operations import Interrupted, Job, Step
+from argosy.services.fair_share import machine_cores
 from argosy.services.registry import ServiceRegistry
 from argosy.services.tuning import Curve, Point, best_slots, more_slots_help, propose
 from argosy.settings import Home
@@ -68,7 +68,7 @@ class Tuner:
         if batchable:
             best = best_slots(curves).slots
             curves.append(self._measured(job, replace(launch, slots=best, max_batch_size=_BATCH), bodies))
-        cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        cores = machine_cores()
         proposal = propose(curves, stored.settings.max_queue_wait_ms, cores, job.input.get("rate"))
         found = {
             "service": name, "revision": revision.number, "image": revision.image, "tuned_at": utc_now(),

@@ -29,12 +29,21 @@ def condition(desired: Desired, observed: Sequence[Observed], last_failure: str,
         return Condition("deploying", f"{progress}{kept}{hindrance}")
     if desired.live is None:
         return Condition("failed", last_failure or "no revision of this service has ever been ready")
+    if desired.replicas == 0 and desired.least == 0:
+        asleep = "scaled to zero, the next request starts a replica"
+        return (
+            Condition("degraded", f"{asleep}; the last one failed: {last_failure}")
+            if last_failure
+            else Condition("healthy", asleep)
+        )
     if desired.replicas == 0:
         return Condition("stopped", "scaled to 0 replicas")
     if ready >= desired.replicas and trouble:
         return Condition("degraded", f"{ready} of {desired.replicas} replicas ready, but: {trouble}")
     if ready >= desired.replicas:
         return Condition("healthy", f"{ready} of {desired.replicas} replicas ready")
+    if desired.least is not None and 0 < ready >= desired.least and not last_failure and not trouble:
+        return Condition("healthy", f"{ready} of {desired.replicas} replicas ready, the others start")
     if not ready and not last_failure:
         return Condition("deploying", f"0 of {desired.replicas} replicas ready, {trouble or 'the others start'}")
     why = "".join(f": {reason}" for reason in (last_failure, trouble) if reason)

@@ -16,13 +16,15 @@ _ROLLOUT_ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class Desired:
-    """What a service should be. `live` takes traffic now, `target` is rolled out when it differs from `live`."""
+    """What a service should be. `live` takes traffic now, `target` is rolled out when it differs from `live`.
+    `least` is set when the number comes from the autoscaler: the fewest. With 0 it may sleep until a request comes."""
 
     service: str
     replicas: int
     live: int | None
     target: int | None
     deleting: bool = False
+    least: int | None = None
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Protocol
 
 from argosy.environments.target import Launch, Observed, Target
 from argosy.errors import Error, NotFound
@@ -21,8 +19,11 @@ from argosy.records import ServiceSettings
 from argosy.services import plan
 from argosy.services.condition import Condition, condition
 from argosy.services.keyring import Keyring
-from argosy.services.registry import ServiceRegistry, Stored
+from argosy.services.registry import ServiceRegistry
+from argosy.services.routes import Router, RouteTable, ServiceRoute
 from argosy.services.settings import live_settings
+from argosy.services.starts import Starts, usual_limit
+from argosy.services.stored import Stored
 from argosy.services.tended import Tended
 
 log = logging.getLogger(__name__)
@@ -38,26 +39,6 @@ _DRAIN_MARGIN_S = 5.0
 _KILL_MARGIN_S = 5.0
 
 
-@dataclass(frozen=True)
-class ServiceRoute:
-    """Where requests for a service go: replica ids with their addresses."""
-
-    service: str
-    servers: tuple[tuple[str, str], ...]
-    timeout_ms: int
-    max_connections: int
-
-
-class Router(Protocol):
-    """What the reconciler needs of a gateway."""
-
-    def apply(self, routes: Mapping[str, ServiceRoute]) -> None:
-        """Send requests exactly there; returns when it is so."""
-
-    def in_use(self, service: str, replica: str) -> int:
-        """Requests at work on a replica that is not routed any more; 0 when it is unknown."""
-
-
 class Reconciler:
     """`launch(service, revision)` says how to start a replica; `tail(service, replica)` gives its last log lines."""
 
@@ -70,6 +51,7 @@ class Reconciler:
         launch: Callable[[str, int], Launch],
         tail: Callable[[str, str], list[str]],
         scheme: str,
+        starts: Starts | None = None,
     ) -> None:
         self._registry = registry
         self._keyring = keyring
@@ -83,7 +65,8 @@ class Reconciler:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="reconcile")
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._route_guard = threading.Lock()
+        self._table = RouteTable(router, self._routes)
+        self._starts = starts or Starts(usual_limit())
         self._stopped = threading.Event()
 
     # -- life ----------------------------------------------------------------------------------------------------
@@ -113,9 +96,12 @@ class Reconciler:
 
     def wake(self, name: str) -> None:
         """Desired state has changed: look at once, without waiting for a back-off. From any thread."""
-        state = self._state(name)
-        state.start_anew()
-        state.stale = True
+        self._state(name).start_anew()
+        self.look(name)
+
+    def look(self, name: str) -> None:
+        """The same, but a back-off after crashes goes on."""
+        self._state(name).stale = True
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._tend, name)
 
@@ -137,7 +123,7 @@ class Reconciler:
 
     def renew_routes(self, apply: Callable[[Mapping[str, ServiceRoute]], None]) -> None:
         """Call `apply` with the routes of this moment, which no other change of routes overtakes."""
-        with self._route_guard:
+        with self._table.guard:
             apply(self._routes())
 
     # -- what others ask -----------------------------------------------------------------------------------------
@@ -145,6 +131,25 @@ class Reconciler:
     def observed(self, name: str) -> list[Observed]:
         """The replicas as of the last pass."""
         return self._state(name).observed if name in self._tended else []
+
+    def stored(self) -> list[Stored]:
+        """All services as of their last passes. Costs no look into the database."""
+        return [state.stored for state in list(self._tended.values()) if state.stored is not None]
+
+    def stored_of(self, name: str) -> Stored | None:
+        """One of these; None when there is none, or it was not looked at yet."""
+        state = self._tended.get(name)
+        return state.stored if state else None
+
+    def pause_s(self, name: str) -> float:
+        """How long nothing starts, after crashes; 0 when it may."""
+        state = self._tended.get(name)
+        return max(0.0, state.not_before_s - time.monotonic()) if state else 0.0
+
+    def addresses(self, name: str) -> list[str]:
+        """Where the replicas are that the gateway sends to."""
+        state = self._tended.get(name)
+        return sorted(state.routed.values()) if state else []
 
     def condition(self, stored: Stored) -> Condition:
         state = self._tended.get(stored.name, Tended())
@@ -158,7 +163,7 @@ class Reconciler:
     def answers_alone(self, name: str, revision: int) -> bool:
         """Whether no request reaches another revision any more."""
         # Under the lock, since a table counts when the gateway has it.
-        with self._route_guard:
+        with self._table.guard:
             state = self._tended.get(name, Tended())
             revisions = {replica.id: replica.revision for replica in state.observed}
             return all(revisions.get(replica, revision) == revision for replica in state.routed)
@@ -191,6 +196,7 @@ class Reconciler:
     def _pass(self, name: str, state: Tended) -> float:
         stored = self._fresh(name, state)
         state.observed = self._target.observe(name)
+        self._begin_next(name, state)
         unpushed: Error | None = None
         if stored is not None and state.pushed_generation != stored.generation:
             try:
@@ -208,32 +214,43 @@ class Reconciler:
             state.back_off()
         may_start = unpushed is None and state.may_start
         steps = plan.actions(desired, seen, lost, may_start)
-        self._do_all(name, state, steps)
+        acted = self._do_all(name, state, steps)
         if stored is not None and not desired.deleting and not state.announced:
             # Known to the gateway before its first replica is ready: callers get 503 meanwhile, not 404.
-            self._reroute(state, dict(state.routed))
+            self._table.change(state, dict(state.routed))
             state.announced = True
         if unpushed is not None:
             raise unpushed
-        if steps or any(r.state in ("starting", "draining") for r in state.observed):
+        if acted or any(r.state in ("starting", "draining") for r in state.observed):
             return _CHANGING_TICK_S
         return _CALM_TICK_S if state.calm(desired) else _TICK_S
 
-    def _do_all(self, name: str, state: Tended, steps: Sequence[plan.Action]) -> None:
-        started = True
+    def _do_all(self, name: str, state: Tended, steps: Sequence[plan.Action]) -> bool:
+        """Whether anything was done: a start may have to wait for its place."""
+        acted, starting, rerouted = False, True, False
         for step in steps:
             if isinstance(step, plan.Start):
                 # What keeps one from starting keeps the next one too.
-                started = started and self._start(name, state, step.revision)
-            else:
+                starting = starting and self._starts.begin(name) and self._start(name, state, step.revision)
+                acted = acted or starting
+                continue
+            acted = True
+            if not isinstance(step, plan.Route | plan.Unroute):
                 self._do(name, state, step)
+            elif not rerouted:
+                # All of them in one table.
+                self._reroute(state, steps)
+                rerouted = True
+        return acted
+
+    def _reroute(self, state: Tended, steps: Sequence[plan.Action]) -> None:
+        address = {replica.id: replica.address for replica in state.observed}
+        came = {step.replica: address[step.replica] for step in steps if isinstance(step, plan.Route)}
+        left = {step.replica for step in steps if isinstance(step, plan.Unroute)}
+        self._table.change(state, {k: v for k, v in {**state.routed, **came}.items() if k not in left})
 
     def _do(self, name: str, state: Tended, step: plan.Action) -> None:
         match step:
-            case plan.Route(replica):
-                self._reroute(state, {**state.routed, replica: self._address(state, replica)})
-            case plan.Unroute(replica):
-                self._reroute(state, {k: v for k, v in state.routed.items() if k != replica})
             case plan.Drain(replica):
                 timeout_s = (state.stored.settings.request_timeout_ms / 1000 if state.stored else 0) + _DRAIN_MARGIN_S
                 self._target.drain(replica, timeout_s + _KILL_MARGIN_S)
@@ -256,6 +273,13 @@ class Reconciler:
             case plan.Removed():
                 self._remove(name, state)
 
+    def _begin_next(self, name: str, state: Tended) -> None:
+        """Let those start that wait for the places of replicas that are done with it."""
+        starting = {replica.id for replica in state.observed if replica.state == "starting"}
+        for waiting in self._starts.settle(name, starting):
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._tend, waiting)
+
     def _start(self, name: str, state: Tended, revision: int) -> bool:
         """Whether it was started."""
         try:
@@ -263,6 +287,7 @@ class Reconciler:
             if self._stopped.is_set():
                 # The control plane ends, and has perhaps ended all others already.
                 self._target.kill(replica)
+            self._starts.began(name, replica)
             return True
         except Error as problem:
             reason = problem.message
@@ -270,6 +295,7 @@ class Reconciler:
         except Exception as problem:
             reason = f"This is a defect of Argosy: {problem!r}. The control plane's log has more."
             log.exception("service %s: no replica of revision %d can be started", name, revision)
+        self._starts.failed()
         state.last_failure, state.failed_log = reason, []
         if state.stored is not None and revision != state.stored.live_revision:
             self._registry.fail(name, revision, reason)
@@ -281,7 +307,8 @@ class Reconciler:
     def _forget(self, name: str, state: Tended, replica: str, failure: str | None) -> None:
         gone = next(r for r in state.observed if r.id == replica)
         if replica in state.routed:
-            self._reroute(state, {k: v for k, v in state.routed.items() if k != replica})
+            ended = {r.id for r in state.observed if r.state == "gone"}
+            self._table.change(state, {k: v for k, v in state.routed.items() if k not in ended})
         if failure is not None:
             state.last_failure, state.failed_log = failure, self._tail(name, replica)
             state.lost[gone.revision] = state.lost.get(gone.revision, 0) + 1
@@ -290,7 +317,7 @@ class Reconciler:
         self._target.forget(replica)
 
     def _remove(self, name: str, state: Tended) -> None:
-        with self._route_guard:
+        with self._table.guard:
             self._router.apply({service: route for service, route in self._routes().items() if service != name})
             self._tended.pop(name, None)
         try:
@@ -349,16 +376,6 @@ class Reconciler:
         waiting = not routed and replica.state == "ready"
         return plan.Seen(replica, routed, self._router.in_use(name, replica.id) if waiting else 0)
 
-    def _reroute(self, state: Tended, routed: dict[str, str]) -> None:
-        # Table and apply under one lock: an older table must not overtake a newer one.
-        with self._route_guard:
-            before, state.routed = state.routed, routed
-            try:
-                self._router.apply(self._routes())
-            except BaseException:
-                state.routed = before
-                raise
-
     def _routes(self) -> dict[str, ServiceRoute]:
         routes = {}
         for name, state in list(self._tended.items()):
@@ -367,11 +384,10 @@ class Reconciler:
             # One that was found running, but whose row could not be read yet, is served with the usual limits.
             settings = state.stored.settings if state.stored else ServiceSettings()
             guard = 4 * (settings.max_concurrent_requests + settings.max_queued_requests) + 64
-            routes[name] = ServiceRoute(name, tuple(sorted(state.routed.items())), settings.request_timeout_ms, guard)
+            on_demand = state.stored is not None and state.stored.on_demand and not state.stored.deleting
+            servers = tuple(sorted(state.routed.items()))
+            routes[name] = ServiceRoute(name, servers, settings.request_timeout_ms, guard, on_demand)
         return routes
-
-    def _address(self, state: Tended, replica: str) -> str:
-        return next(r.address for r in state.observed if r.id == replica)
 
     def _state(self, name: str) -> Tended:
         return self._tended.setdefault(name, Tended())

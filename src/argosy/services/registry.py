@@ -1,7 +1,6 @@
 """Services and their revisions in the database: desired state and history. The reconciler makes it true."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
@@ -20,7 +19,7 @@ from argosy.records import (
 )
 from argosy.services import settings as service_settings
 from argosy.services.keyring import Keyring
-from argosy.services.plan import Desired
+from argosy.services.stored import Stored, check_replicas, replicas_after
 from argosy.store.db import Database
 from argosy.store.paging import after, cursor_of
 from argosy.store.tables import (
@@ -31,34 +30,6 @@ from argosy.store.tables import (
     revisions,
     services,
 )
-
-MAX_REPLICAS = 1_000
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A service as the database has it."""
-
-    id: int
-    name: str
-    environment: str
-    description: str
-    replicas: int
-    settings: ServiceSettings
-    live_revision: int | None
-    target_revision: int | None
-    deleting: bool
-    generation: int
-    created_at: str
-    updated_at: str
-
-    @property
-    def desired(self) -> Desired:
-        return Desired(self.name, self.replicas, self.live_revision, self.target_revision, self.deleting)
-
-    @property
-    def etag(self) -> str:
-        return f'"{self.generation}-{self.live_revision}-{self.target_revision}-{self.replicas}"'
 
 
 class ServiceRegistry:
@@ -94,6 +65,8 @@ class ServiceRegistry:
                     environment_id=environment_id,
                     description=description,
                     replicas=replicas,
+                    # The first revision is proven on one replica, also of a service that may sleep.
+                    scaled=max(settings.min_replicas, 1) if settings.autoscale_enabled else None,
                     settings=encode(settings),
                     live_revision=None,
                     target_revision=1,
@@ -130,8 +103,7 @@ class ServiceRegistry:
             settings = service_settings.changed(stored.settings, changes or {})
             if settings != stored.settings:
                 values |= {"settings": encode(settings), "generation": stored.generation + 1}
-            if replicas is not None:
-                values["replicas"] = replicas
+            values |= replicas_after(stored, settings, replicas)
             if description is not None:
                 values["description"] = description
             if image is not None or service_settings.is_cold(stored.settings, settings):
@@ -139,8 +111,9 @@ class ServiceRegistry:
             connection.execute(services.update().where(services.c.id == stored.id).values(**values))
             return _stored(connection, name)
 
-    def revision_before(self, name: str, to: int | None) -> int:
-        """What a rollback would go to: `to` when it was live once, else the one that was live before this one."""
+    def revision_before(self, name: str, to: int | None, giving_up: bool = False) -> int:
+        """What a rollback would go to: `to` when it was live once, else the one that was live before this one; or the
+        live one itself, when it gives up an update: one that is rolled out, or `giving_up` one still to come."""
         with self._database.read() as connection:
             stored = _stored(connection, name)
             rows = connection.execute(
@@ -148,6 +121,9 @@ class ServiceRegistry:
                 .where(revisions.c.service_id == stored.id, revisions.c.live_at.is_not(None))
                 .order_by(revisions.c.live_at, revisions.c.number)
             ).all()
+        giving_up = giving_up or stored.target_revision != stored.live_revision
+        if to is None and stored.live_revision is not None and giving_up:
+            return stored.live_revision
         earlier = [row.number for row in rows if row.number != stored.live_revision]
         if to is None and not earlier:
             raise Conflict(f"Service {name} has no earlier revision that was live, so there is nothing to go back to.")
@@ -155,7 +131,7 @@ class ServiceRegistry:
         if chosen not in (row.number for row in rows):
             there = ", ".join(str(row.number) for row in sorted(rows)) or "none"
             raise InvalidOption("--to", to, f"choose a revision of {name} that was live before ({there})")
-        if chosen == stored.live_revision and stored.target_revision == stored.live_revision:
+        if chosen == stored.live_revision and not giving_up:
             raise Conflict(f"Revision {chosen} of service {name} is live already.")
         return int(chosen)
 
@@ -181,6 +157,18 @@ class ServiceRegistry:
             if to != stored.live_revision:
                 _set_revision(connection, stored.id, to, state="starting", reason="")
             return _stored(connection, name)
+
+    def rescale(self, name: str, replicas: int) -> bool:
+        """The autoscaler's number; whether it is taken. Not when the user has turned it off or away meanwhile."""
+        with self._database.write() as connection:
+            stored = _stored(connection, name)
+            settings = stored.settings
+            fits = settings.min_replicas <= replicas <= settings.max_replicas
+            if not settings.autoscale_enabled or stored.deleting or not fits:
+                return False
+            # Not `updated_at`, nor anything of the ETag: nobody has changed the service.
+            connection.execute(services.update().where(services.c.id == stored.id).values(scaled=replicas))
+            return True
 
     def mark_deleting(self, name: str) -> Stored:
         with self._database.write() as connection:
@@ -277,11 +265,6 @@ class ServiceRegistry:
         return newest.number + 1
 
 
-def check_replicas(replicas: int) -> None:
-    if not 0 <= replicas <= MAX_REPLICAS:
-        raise InvalidOption("--replicas", replicas, f"it must be a whole number from 0 to {MAX_REPLICAS}")
-
-
 def _services() -> Any:
     return select(services, environments.c.name.label("environment")).join(
         environments, environments.c.id == services.c.environment_id
@@ -302,6 +285,7 @@ def _record(row: Row[Any]) -> Stored:
         environment=row.environment,
         description=row.description,
         replicas=row.replicas,
+        scaled=row.scaled,
         settings=service_settings.read(row.settings),
         live_revision=row.live_revision,
         target_revision=row.target_revision,

@@ -20,11 +20,18 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_body_bytes": (1, 10_000_000_000),
     "init_timeout_s": (1, 86_400),
     "cpu": (0.01, 1_024),
+    "min_replicas": (0, 1_000),
+    "max_replicas": (1, 1_000),
+    "target_utilization": (1, 100),
+    "refresh_period_s": (1, 3_600),
+    "scale_down_delay_s": (1, 3_600),
 }
+_FRACTIONS = frozenset({"cpu", "init_timeout_s", "refresh_period_s", "scale_down_delay_s"})
 _CHOICES: dict[str, tuple[object, ...]] = {
     "overload_status": (429, 503),
     "log_level": ("debug", "info", "warning", "error"),
     "public_docs": (True, False),
+    "autoscale_enabled": (True, False),
 }
 
 
@@ -35,7 +42,11 @@ def changed(settings: ServiceSettings, changes: Mapping[str, Any]) -> ServiceSet
         if name not in known:
             raise InvalidOption(name, value, f"there is no such setting; known: {', '.join(sorted(known))}")
         _check(name, value)
-    return dataclasses.replace(settings, **changes)
+    after = dataclasses.replace(settings, **changes)
+    if after.min_replicas > after.max_replicas:
+        least = f"it must not be above max_replicas, which is {after.max_replicas}"
+        raise InvalidOption("min_replicas", after.min_replicas, least)
+    return after
 
 
 def is_cold(before: ServiceSettings, after: ServiceSettings) -> bool:
@@ -77,7 +88,7 @@ def _check(name: str, value: Any) -> None:
         if value is None and name == "cpu":
             return
         low, high = _RANGES[name]
-        whole = name not in ("cpu", "init_timeout_s")
+        whole = name not in _FRACTIONS
         fits = isinstance(value, int | float) and not isinstance(value, bool) and (not whole or isinstance(value, int))
         if not fits or not low <= value <= high:
             raise InvalidOption(name, value, f"it must be a {'whole ' if whole else ''}number from {low} to {high}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from argosy.environments.target import Observed
 from argosy.services.plan import Desired
-from argosy.services.registry import Stored
+from argosy.services.stored import Stored
 
 _BACKOFF_LONGEST_S = 60.0
 # A service whose replicas were all ready this long starts the back-off anew.

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from argosy.environments.target import Observed
-from argosy.records import Image, Replica, Revision, Service, ServiceUsage
+from argosy.records import Image, Replica, Revision, ScalingDecision, Service, ServiceUsage
 from argosy.services.condition import Condition
-from argosy.services.registry import Stored
+from argosy.services.stored import Stored
 
 
 def service_record(
@@ -18,6 +18,7 @@ def service_record(
     revision: Revision | None,
     image: Image | None,
     gateway_url: str,
+    decisions: Sequence[ScalingDecision] = (),
 ) -> Service:
     """`revision` and `image` are the live ones, or the target's while nothing is live."""
     url = f"{gateway_url}/api/v1/service/{stored.name}"
@@ -31,7 +32,7 @@ def service_record(
         scoring_url=f"{url}/score",
         swagger_url=f"{url}/swagger.json",
         docs_url=f"{url}/docs",
-        replicas_wanted=stored.replicas,
+        replicas_wanted=stored.wanted,
         replicas_ready=sum(1 for r in replicas if r.state == "ready" and r.revision == stored.live_revision),
         live_revision=stored.live_revision,
         target_revision=stored.target_revision,
@@ -45,6 +46,7 @@ def service_record(
         manifest=image.manifest if image else None,
         models=list(revision.models) if revision else [],
         description=stored.description,
+        decisions=list(decisions),
     )
 
 

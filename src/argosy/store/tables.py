@@ -154,7 +154,9 @@ services = Table(
     Column("name", String(63), nullable=False, unique=True),
     Column("environment_id", ForeignKey("environments.id", ondelete="RESTRICT"), nullable=False, index=True),
     Column("description", Text, nullable=False, default=""),
+    # What the user set, and what the autoscaler found while it is on (null while it is off).
     Column("replicas", Integer, nullable=False),
+    Column("scaled", Integer),
     Column("settings", JSON, nullable=False),
     # Revision numbers: what traffic goes to, and what is rolled out when that differs.
     Column("live_revision", Integer),
@@ -207,6 +209,8 @@ operations = Table(
     Column("progress", Float),
     Column("error", JSON),
     Column("idempotency_key", String(255), unique=True),
+    # The operation that took this one's place on its subject.
+    Column("superseded_by", String(32)),
     Column("created_at", String(32), nullable=False, index=True),
     Column("updated_at", String(32), nullable=False),
 )

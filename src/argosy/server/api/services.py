@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -23,8 +24,8 @@ from argosy.server.api.answers import Cursor, IdempotencyKey, Limit, accepted
 from argosy.server.control import Control
 from argosy.server.requests import ManifestBody, RollbackBody, ServiceBody, ServiceChanges, TuningBody
 from argosy.services.logs import Follower, tail
-from argosy.services.registry import Stored, check_replicas
 from argosy.services.settings import changed
+from argosy.services.stored import Stored, check_manual, check_replicas
 from argosy.services.view import service_record, usage_record
 
 _FOLLOW_EVERY_S = 0.25
@@ -52,7 +53,7 @@ def router(control: Control) -> APIRouter:
     @routes.get("/{name}")
     def show(name: str, response: Response) -> Service:
         """Everything about a service: state and why, replicas, revision, image, manifest and models."""
-        found = _service(control, services.get(name))
+        found = replace(_service(control, services.get(name)), decisions=control.autoscaler.decisions(name))
         response.headers["etag"] = found.etag
         return found
 
@@ -107,15 +108,20 @@ def router(control: Control) -> APIRouter:
 
     @routes.post("/{name}/rollback", status_code=202, response_model=Operation)
     def roll_back(name: str, body: RollbackBody, idempotency_key: IdempotencyKey = None) -> Response:
-        """Make revision `to` live again, or the one that was live before."""
+        """Make revision `to` live again, or the one that was live before; an update under way is given up."""
         subject = f"service/{name}"
         if known := operations.repeated("service.rollback", subject, idempotency_key):
             return accepted(known)
         stored = services.get(name)
+        if stored.deleting:
+            raise Conflict(f"Service {name} is being deleted.")
         if body.to is not None:
             services.revision(name, body.to)
-        request = {"name": stored.name, "to": body.to}
-        return accepted(operations.submit("service.rollback", subject, request, idempotency_key))
+        giving_up = "service.update" in operations.works_on(subject)
+        services.revision_before(name, body.to, giving_up)
+        request = {"name": stored.name, "to": body.to, "giving_up": giving_up}
+        # An update that is under way is given up: who rolls back does not want to wait for what goes wrong.
+        return accepted(operations.submit("service.rollback", subject, request, idempotency_key, supersedes=True))
 
     @routes.post("/{name}/tuning", status_code=202, response_model=Operation)
     def tune(name: str, body: TuningBody, idempotency_key: IdempotencyKey = None) -> Response:
@@ -167,9 +173,13 @@ def _check_new(control: Control, body: ServiceBody) -> dict[str, Any]:
     if body.name in control.services.names():
         raise Conflict(f"Service {body.name} exists already. Change it with `argosy service update {body.name}`.")
     control.environments.get(body.environment)
-    check_replicas(body.replicas)
-    changed(ServiceSettings(), body.settings)
+    settings = changed(ServiceSettings(), body.settings)
+    if body.replicas is not None:
+        check_replicas(body.replicas)
+        if settings.autoscale_enabled:
+            raise InvalidOption("replicas", body.replicas, "the autoscaler sets it; give min_replicas and max_replicas")
     request = body.model_dump(mode="json", exclude={"image", "recipe"})
+    request["replicas"] = 1 if body.replicas is None else body.replicas
     return request | _source(control, body.name, body.image, body.recipe)
 
 
@@ -178,7 +188,7 @@ def _check_changes(control: Control, stored: Stored, body: ServiceChanges) -> di
         raise Conflict(f"Service {stored.name} is being deleted.")
     if body.replicas is not None:
         check_replicas(body.replicas)
-    changed(stored.settings, body.settings)
+    check_manual(stored.name, changed(stored.settings, body.settings), body.replicas)
     request = body.model_dump(mode="json", exclude={"image", "recipe", "models"}, exclude_none=True)
     request["name"] = stored.name
     if body.image is None and body.recipe is None and body.models is None:
