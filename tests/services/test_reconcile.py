@@ -188,7 +188,7 @@ def test_routes_hold_the_guard_of_the_gateway(services: Services) -> None:
     services.create(max_concurrent_requests=3, max_queued_requests=7, request_timeout_ms=1234)
     services.settle()
     route = services.router.routes["iris"]
-    assert (route.timeout_ms, route.max_connections) == (1234, 4 * (3 + 7) + 64)
+    assert (route.timeout_ms, route.max_connections) == (1234, 4 * (3 + 7) + 1024)
 
 
 def test_a_service_whose_row_cannot_be_read_is_left_alone(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,3 +211,13 @@ def test_after_a_restart_nothing_is_taken_for_idle(services: Services) -> None:
     assert services.registry.get("iris").wanted == 4
     services.seconds(20)
     assert services.registry.get("iris").wanted == 1
+
+
+def test_a_replica_that_answers_in_batches_has_room_for_more(services: Services) -> None:
+    services.create(**AUTO)
+    services.settle()
+    for second in range(20):
+        services.traffic["iris"] = {"requests": second, "sessions": 16, "queued": 0}
+        services.target.loads = {r: Load(r, busy=16, capacity=32) for r in services.target.replicas}
+        services.seconds(1)
+    assert services.registry.get("iris").wanted == 1, "16 of 32 are half"

@@ -37,6 +37,8 @@ _WATCH_EVERY_S = 1.0
 # Beyond the request timeout, for the replica to notice and flush (design: drain_timeout).
 _DRAIN_MARGIN_S = 5.0
 _KILL_MARGIN_S = 5.0
+# Connections of a guard on top: room for requests that are answered in batches, which the replica alone knows.
+_BATCHES = 1024
 
 
 class Reconciler:
@@ -383,7 +385,7 @@ class Reconciler:
                 continue
             # One that was found running, but whose row could not be read yet, is served with the usual limits.
             settings = state.stored.settings if state.stored else ServiceSettings()
-            guard = 4 * (settings.max_concurrent_requests + settings.max_queued_requests) + 64
+            guard = 4 * (settings.max_concurrent_requests + settings.max_queued_requests) + _BATCHES
             on_demand = state.stored is not None and state.stored.on_demand and not state.stored.deleting
             servers = tuple(sorted(state.routed.items()))
             routes[name] = ServiceRoute(name, servers, settings.request_timeout_ms, guard, on_demand)

@@ -42,6 +42,7 @@ class _Watched:
     samples: list[Sample] = field(default_factory=list)
     refused: dict[str, int] = field(default_factory=dict)
     requests: int | None = None
+    capacity: int = 0
     verdict: Verdict | None = None
     rests: bool = False
     decisions: deque[ScalingDecision] = field(default_factory=lambda: deque(maxlen=KEPT_DECISIONS))
@@ -79,7 +80,7 @@ class Autoscaler:
         """A request waits for a replica: it counts as need until `release`, and wakes a service that sleeps."""
         stored = self._registry.get(name)
         if stored.on_demand and stored.wanted == 0 and self._registry.rescale(name, 1):
-            rule = _rule(stored.settings)
+            rule = _rule(stored.settings, 0)
             verdict = Verdict(1, 1, None, 0.0, "wake", "a request came while there was no replica")
             self._note(name, 0, rule, verdict)
             self._reconciler.wake(name)
@@ -113,7 +114,7 @@ class Autoscaler:
             return
         for stored, sample in zip(due, self._pool.map(lambda s: self._sample(s, traffic, now), due), strict=True):
             watched = self._watched[stored.name]
-            rule = _rule(stored.settings)
+            rule = _rule(stored.settings, watched.capacity)
             watched.samples = autoscale.prune([*watched.samples, sample], rule.delay_s)
             watched.verdict = autoscale.decide(watched.samples, rule, stored.wanted)
             still = watched.verdict.replicas == stored.wanted == rule.min_replicas
@@ -153,8 +154,9 @@ class Autoscaler:
         if not held and _at_rest(watched, None if traffic is None else traffic.get(name)):
             return Sample(now, 0, 0, 0, ready)
         found = self._target.load(name)
-        slots = stored.settings.max_concurrent_requests
-        busy = sum(slots if load.silent else load.busy for load in found)
+        watched.capacity = max((load.capacity for load in found), default=0) or watched.capacity
+        room = watched.capacity or stored.settings.max_concurrent_requests
+        busy = sum(room if load.silent else load.busy for load in found)
         seconds = now - watched.samples[-1].at_s if watched.samples else stored.settings.refresh_period_s
         refused = _refused(watched, found) / max(seconds, _DUE_MARGIN_S)
         return Sample(now, busy, sum(load.queued for load in found) + held, refused, ready)
@@ -188,7 +190,7 @@ class Autoscaler:
                 return
             log.info("service %s: %d -> %d replicas: %s", stored.name, stored.wanted, verdict.replicas, verdict.reason)
             self._reconciler.look(stored.name)
-        self._note(stored.name, stored.wanted, _rule(stored.settings), verdict)
+        self._note(stored.name, stored.wanted, _rule(stored.settings, 0), verdict)
 
     def _note(self, name: str, before: int, rule: Rule, verdict: Verdict) -> None:
         kept = self._watched.setdefault(name, _Watched()).decisions
@@ -215,12 +217,13 @@ class Autoscaler:
             kept.appendleft(decision)
 
 
-def _rule(settings: ServiceSettings) -> Rule:
+def _rule(settings: ServiceSettings, capacity: int) -> Rule:
+    """`capacity` as the replicas tell it, which know of batches; 0 before the first has."""
     return Rule(
         min_replicas=settings.min_replicas,
         max_replicas=settings.max_replicas,
         target_utilization=settings.target_utilization,
-        concurrency=settings.max_concurrent_requests,
+        concurrency=capacity or settings.max_concurrent_requests,
         delay_s=settings.scale_down_delay_s,
     )
 
