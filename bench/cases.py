@@ -72,7 +72,7 @@ CASES = {
              decode="frame", only=_OURS, batch=True),
         Case("body20mb", "a JSON body of 20 MB", "mean", _LARGE, connections=(1,), least_s=6.0),
         Case("sleep50", "a model that waits 50 ms", "sleep", [list(FLOWER)], connections=(1, 16, 64, 256),
-             overload=True, service_s=0.05),
+             overload=True, service_s=0.05, least_s=3.0),
         Case("busy300", "a model that computes 300 ms in pure Python", "busy", [list(FLOWER)], connections=(1, 4),
              overload=True, service_s=0.3, health=True, least_s=4.0),
     )

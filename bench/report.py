@@ -238,7 +238,9 @@ def _profile(results: Results) -> str:
     text += (
         f"py-spy, {found['rate']} samples a second for {found['seconds']} s, of a replica under 16 connections "
         f"({CASES[found['case']].title}), both of its threads, "
-        f"whichever held the interpreter lock: {found['samples']} samples.\n\n"
+        f"whichever held the interpreter lock: {found['samples']} samples. "
+        "Samples go by the clock: where a neighbour or the other thread took the core from the holder of the lock, "
+        "that place counts too much, so it takes a quiet machine.\n\n"
     )
     rows = [
         [f"`{line['where']}`", f"{100 * line['own']:.1f} %", f"{100 * line['total']:.1f} %"] for line in found["top"]

@@ -44,8 +44,8 @@ def test_cpu_of_a_process_that_has_ended_counts(tmp_path: Path) -> None:
     tree = started(_PARENT, tmp_path)
     try:
         assert len(tree.members()) == 1
-        assert tree.cpu_s() >= 0.3
-        assert process_tree.cpu_of(tree.members()) < 0.3
+        assert tree.cpu_s() > 0.25  # the kernel counts in hundredths
+        assert process_tree.cpu_of(tree.members()) < 0.25
         assert tree.pss_bytes() > 1_000_000
     finally:
         tree.stop()
