@@ -73,6 +73,7 @@ class App:
                 "model_version": ",".join(str(model.version) for model in image.models),
             }
         )
+        self.metrics.batching = admission.capacity > admission.slots
         admission.on_finished = self._measure
         identity = [(b"x-argosy-revision", str(spec.revision).encode())]
         if self._models:

@@ -25,6 +25,7 @@ class Metrics:
     def __init__(self, labels: Mapping[str, str]) -> None:
         self._labels = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
         self._batch = Histogram(BATCH_SIZES)
+        self.batching = False
         self.answers: dict[int, int] = {}
         self.shed: dict[str, int] = {}
         self._stages = {stage: Histogram(BUCKETS_S) for stage in STAGES}
@@ -71,7 +72,7 @@ class Metrics:
                   "# TYPE argosy_request_seconds histogram"]  # fmt: skip
         for stage, histogram in self._stages.items():
             lines += self._histogram("argosy_request_seconds", histogram, f'stage="{stage}"')
-        if self._batch.count:
+        if self.batching:
             lines += ["# HELP argosy_batch_requests Requests answered by one call of run.",
                       "# TYPE argosy_batch_requests histogram"]  # fmt: skip
             lines += self._histogram("argosy_batch_requests", self._batch, "")
