@@ -125,8 +125,9 @@ def test_a_drain_waits_until_answers_are_read(replica: Any, until: Callable[...,
 def test_a_stream_that_begins_after_its_caller_left(replica: Any, until: Callable[..., Any], kind: str) -> None:
     wait = "time.sleep(0.01)" if kind == "def" else "await asyncio.sleep(0.01)"
     replica.write_image(
-        f"import asyncio, os, time\n{kind} run(x):\n  open('began', 'w').close()\n  try:\n    while not os.path.exists('go'): {wait}\n"
-        "    while True: yield x\n  finally: open('closed', 'w').close()",
+        f"import asyncio, os, time\n{kind} run(x):\n  open('began', 'w').close()\n  try:\n"
+        f"    while not os.path.exists('go'): {wait}\n    while True: yield x\n"
+        "  finally: open('closed', 'w').close()",
         PLAIN,
     )
     replica.start()
