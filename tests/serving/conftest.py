@@ -76,6 +76,7 @@ class Replica:
     folder: Path
     process: "subprocess.Popen[bytes] | None" = None
     spec: dict[str, Any] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
     processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
 
@@ -128,7 +129,7 @@ class Replica:
         (f / "spec.json").write_text(json.dumps(self.spec))
         self.process = subprocess.Popen(
             [PYTHON, "-m", "argosy_serving", str(f / "spec.json")],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCE)},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCE), **self.variables},
             cwd=f,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
