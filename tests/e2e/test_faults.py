@@ -29,7 +29,7 @@ def run(numbers):
         time.sleep(3600)
     return ["x" * 3_000_000] if numbers[0] == -2 else [2 * number for number in numbers]
 """
-_IDLE = 9_000  # of the 10 000 that are meant: the test machine's hard limit of 20 000 descriptors is for both ends
+_IDLE = 9_000  # not 10 000: of 20 000 descriptors, the test machine's limit, the gateway keeps half for replicas
 _TIMEOUT_MS = 2_000
 
 

@@ -12,8 +12,8 @@ AUTH = b"Authorization: Bearer the-primary-key\r\n"
 @contextmanager
 def connected(replica: Any) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(replica.sock))  # waits when very many do, which it would not with a time-out
         client.settimeout(20)
-        client.connect(str(replica.sock))
         yield client
 
 
