@@ -49,6 +49,7 @@ PARTS = {
     "haproxy": Part(("haproxy", "/usr/sbin/haproxy"), "apt-get install haproxy"),
     "chromium": Part(("chromium", "chromium-browser", "google-chrome"), "apt-get install chromium"),
     "curl": Part(("curl",), "apt-get install curl"),
+    "faketime": Part(("faketime",), "apt-get install faketime"),
     "openssl": Part(("openssl",), "apt-get install openssl"),
     **{f"python{x}": PythonPart((x,), f"uv python install {x}") for x in ("3.10", "3.11", "3.12", "3.13")},
 }

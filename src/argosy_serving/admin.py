@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +12,12 @@ import orjson
 from argosy_serving.admission import Admission
 from argosy_serving.metrics import Metrics
 from argosy_serving.protocol import JSON_TYPE, Answer, Request
-from argosy_serving.refusals import BadInput, NoSuchPath, Refusal
+from argosy_serving.refusals import BadInput, Defect, NoSuchPath, Refusal
 from argosy_serving.settings import SettingsFile
 from argosy_serving.spec import Spec
 from argosy_serving.state import State
+
+logger = logging.getLogger("argosy")
 
 _BODY_LIMIT_BYTES = 10_000
 _BODY_LIMIT_S = 5.0
@@ -60,6 +63,9 @@ class Admin:
                 raise NoSuchPath(request.path)
         except Refusal as refusal:
             request.respond(_refused(refusal))
+        except Exception:
+            logger.exception("Answering %s failed", request.path)
+            request.respond(_refused(Defect()))
 
     def _reloaded(self, request: Request) -> None:
         self._applied()

@@ -7,6 +7,8 @@ waiting entry from the same queue; each keeps its own claim and its own end.
 
 import asyncio
 import functools
+import logging
+import random
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -17,9 +19,12 @@ from argosy_serving.refusals import Refusal, ScoringTimeout, Shed
 from argosy_serving.scoring import Work
 from argosy_serving.settings import LiveSettings
 
+logger = logging.getLogger("argosy")
+
 SWEEP_S = 0.02
 _SMOOTHING = 0.1  # weight of the newest run time in the running mean
 _LONGEST_STUCK_S = 30.0
+_JITTER = 0.5  # callers who were shed together must not come back together
 
 
 class Entry:
@@ -43,7 +48,10 @@ class Entry:
         """Only the first call counts."""
         if not self.answered:
             self.answered = True
-            self.done(self, refusal)
+            try:
+                self.done(self, refusal)
+            except Exception:  # the entries behind this one must have their ends too
+                logger.exception("A request was left without an answer")
 
 
 Done = Callable[[Entry, "Refusal | None"], None]
@@ -65,10 +73,16 @@ class Admission:
     """All of it runs on the loop; only claims are shared with workers."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, slots: int, settings: Callable[[], LiveSettings], batch: int = 1
+        self,
+        loop: asyncio.AbstractEventLoop,
+        slots: int,
+        settings: Callable[[], LiveSettings],
+        batch: int = 1,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._loop, self.slots, self._batch, self._settings = loop, slots, batch, settings
         self.capacity = slots * batch  # requests that may be at work at once
+        self._chance = chance  # 0 to 1
         self.workers: Workers | None = None
         self.occupied = 0  # admitted and not yet finished, waiting and running
         self.mean_run_s = 0.0
@@ -162,7 +176,7 @@ class Admission:
         waiting = self._waiting
         while waiting and (first := waiting[0]).work.started_at:
             waiting.popleft()
-            if first is not entry:
+            if first is not entry and not first.answered:  # else it has finished before those in front of it
                 self._running.add(first)
         work = entry.work
         self.last_finished_at = now = monotonic()
@@ -212,4 +226,5 @@ class Admission:
         return None
 
     def _shed(self, reason: str, message: str) -> Shed:
-        return Shed(reason, message, self.occupied * self.mean_run_s / self.capacity)
+        wait_s = self.occupied * self.mean_run_s / self.capacity
+        return Shed(reason, message, wait_s * (1 + _JITTER * self._chance()))

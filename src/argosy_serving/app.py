@@ -209,21 +209,26 @@ class App:
 
     def _scored(self, request: Request, entry: Entry, refusal: "Refusal | None") -> None:
         """The end of an admitted request, in time or not."""
+        problem: Exception | None = refusal
+        if problem is None:
+            try:
+                self.metrics.answered(entry.work.status)
+                request.respond(self._result(entry, request))
+                return
+            except Exception as defect:  # noqa: BLE001 - ours
+                problem = defect
+        self._turn_away(request, entry.work.request_id.encode("latin-1"), problem)
+
+    def _result(self, entry: Entry, request: Request) -> Answer:
         work = entry.work
-        request_id = work.request_id.encode("latin-1")
-        if refusal is not None:
-            self._turn_away(request, request_id, refusal)
-            return
-        self.metrics.answered(work.status)
         if work.stream is not None:
-            request.respond(self._streamed(entry, work.stream, request))
-            return
+            return self._streamed(entry, work.stream, request)
         head = (
             b"content-type: %b\r\nx-request-id: %b\r\n"
             b"server-timing: queue;dur=%.3f, decode;dur=%.3f, run;dur=%.3f, encode;dur=%.3f\r\n%b%b"
         ) % (
             work.content_type,
-            request_id,
+            work.request_id.encode("latin-1"),
             (work.started_at - entry.arrived_at) * 1e3,
             (work.decoded_at - work.started_at) * 1e3,
             (work.ran_at - work.decoded_at) * 1e3,
@@ -233,7 +238,7 @@ class App:
         )
         if work.extra_headers:
             head += header_lines(work.extra_headers)
-        request.respond(Answer(work.status, head, work.result, closing=self._state.phase == DRAINING))
+        return Answer(work.status, head, work.result, closing=self._state.phase == DRAINING)
 
     def _streamed(self, entry: Entry, stream: Stream, request: Request) -> Answer:
         work = entry.work

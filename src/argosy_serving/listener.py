@@ -43,8 +43,8 @@ class Listener:
 
     @property
     def busy(self) -> bool:
-        """Requests wait for their answers."""
-        return any(connection.busy for connection in self._connections)
+        """Requests wait for their answers, or callers for the rest of one."""
+        return any(connection.busy or connection.unsent for connection in self._connections)
 
     def hide(self) -> None:
         """Let no new caller find the unix socket; those that have connected are still served."""

@@ -5,6 +5,7 @@ What Python prints goes through `Lines`, what it logs through `JsonHandler`; bot
 here ever raises into user code: when the disk is full, lines are dropped and counted.
 """
 
+import contextlib
 import datetime
 import io
 import logging
@@ -55,7 +56,8 @@ class LogFile:
             try:
                 if os.fstat(self._fd).st_size < self._limit_bytes:
                     return
-                self._path.replace(f"{self._path}.1")
+                with contextlib.suppress(FileNotFoundError):  # it was moved, and then no new one could be opened
+                    self._path.replace(f"{self._path}.1")
                 old, self._fd = self._fd, self._open(self._path)
                 self._redirect()
                 os.close(old)

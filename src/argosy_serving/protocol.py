@@ -8,7 +8,9 @@ gone, for TCP cannot tell that from a closed connection.
 """
 
 import asyncio
+import functools
 import http
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from time import monotonic
@@ -17,8 +19,10 @@ from urllib.parse import unquote
 
 import httptools
 
-from argosy_serving.refusals import BodyTimeout, HeadTooLarge, NotHttp, Refusal, StreamTimeout, TooLarge
+from argosy_serving.refusals import BodyTimeout, Defect, HeadTooLarge, NotHttp, Refusal, StreamTimeout, TooLarge
 from argosy_serving.streams import Stream
+
+logger = logging.getLogger("argosy")
 
 KEEP_ALIVE_S = 65.0  # longer than the usual 60 s of proxies, so that they close first
 HEAD_LIMIT_BYTES = 65_536
@@ -122,7 +126,8 @@ class Request:
             self._then, self._refused, self._limit_bytes = then, refused, limit_bytes
             self._size = sum(map(len, self.parts or ()))
             self._timer = self._connection.loop.call_later(limit_s, self.give_up, BodyTimeout(limit_s))
-            if self.headers.get(b"expect", b"").lower() == b"100-continue" and not self.parts:
+            expects = self.version == "1.1" and self.headers.get(b"expect", b"").lower() == b"100-continue"
+            if expects and not self.parts:
                 self._connection.write(_CONTINUE)
             if self._size > limit_bytes:
                 self.give_up(TooLarge(limit_bytes))
@@ -165,7 +170,7 @@ Handle = Callable[[Request], None]
 
 
 class Connection(asyncio.Protocol):
-    """One connection. `handle(request)` must lead to one `request.respond(answer)`, and must not raise."""
+    """One connection. `handle(request)` must lead to one `request.respond(answer)`."""
 
     def __init__(self, handle: Handle, connections: "set[Connection]", date: Callable[[], bytes]) -> None:
         self._handle, self._connections, self._date = handle, connections, date
@@ -181,7 +186,7 @@ class Connection(asyncio.Protocol):
         self._upgrading: Request | None = None  # it asks for another protocol
         self._body_of: Request | None = None  # whose body comes next
         self._url = b""
-        self._head_bytes, self._begun = 0, False
+        self._useless_bytes, self._moved = 0, False  # received since a head began or more of a body came
         self._advancing = self._paused = self._served = False
         self._deaf = False  # nothing more is parsed
         self._idle_since = 0.0
@@ -193,6 +198,11 @@ class Connection(asyncio.Protocol):
     def busy(self) -> bool:
         """A request waits for its answer."""
         return self._current is not None or bool(self._waiting)
+
+    @property
+    def unsent(self) -> bool:
+        """Part of an answer has not been taken by the caller."""
+        return not self.gone and self._transport.get_write_buffer_size() > 0
 
     # What the transport says
 
@@ -216,15 +226,15 @@ class Connection(asyncio.Protocol):
         if self._deaf:
             self._throw_away(len(data))
             return
-        self._begun = False
+        self._moved = False
         try:
             self._parse(data)
         except httptools.HttpParserError:
             self._break(NotHttp())
-        if self._incoming is not None:
-            self._head_bytes += 0 if self._begun else len(data)
-            if self._head_bytes > HEAD_LIMIT_BYTES:
-                self._break(HeadTooLarge(HEAD_LIMIT_BYTES))
+        # Not only heads have no end: trailers, extensions of chunks and empty lines need not have one either.
+        self._useless_bytes = 0 if self._moved else self._useless_bytes + len(data)
+        if self._useless_bytes > HEAD_LIMIT_BYTES:
+            self._break(HeadTooLarge(HEAD_LIMIT_BYTES))
         self._advance()
 
     def pause_writing(self) -> None:
@@ -238,8 +248,10 @@ class Connection(asyncio.Protocol):
     # What the parser says
 
     def on_message_begin(self) -> None:
+        if self._deaf:  # since the request before, in the same packet
+            return
         self._incoming = Request(self)
-        self._url, self._head_bytes, self._begun = b"", 0, True
+        self._url, self._moved = b"", True
         self._idle_since = monotonic()
 
     def on_url(self, url: bytes) -> None:
@@ -254,7 +266,8 @@ class Connection(asyncio.Protocol):
         if self._body_of is not None:
             self._incoming, self._reading, self._body_of = None, self._body_of, None
             return
-        assert request is not None, "a head ends after it began"
+        if request is None:
+            return
         request.method = parser.get_method().decode("ascii")
         request.version = parser.get_http_version()
         request.keep_alive = parser.should_keep_alive() and request.version == "1.1"
@@ -266,6 +279,7 @@ class Connection(asyncio.Protocol):
         self._waiting.append(request)
 
     def on_body(self, data: bytes) -> None:
+        self._moved = True
         if self._reading is not None:
             self._reading.add(data)
 
@@ -289,10 +303,12 @@ class Connection(asyncio.Protocol):
         """Nothing else is spoken here. The parser ends a request that asks for another protocol with its head, though
         Java's client sends a body too and expects an answer: a new one is told how that body is framed."""
         request, self._upgrading = self._upgrading, None
-        if request is None or request.method == "CONNECT":
+        if request is None:
             self._deaf = True
+        elif request.method == "CONNECT":
+            self._deaf, request.keep_alive = True, False
         elif framing := [item for item in request.headers.items() if item[0] in _FRAMING]:
-            self._parser, self._body_of = httptools.HttpRequestParser(self), request
+            self._parser, self._body_of, self._reading = httptools.HttpRequestParser(self), request, request
             self._parser.feed_data(b"POST / HTTP/1.1\r\n%b\r\n" % header_lines(framing))
             return
         if request is not None:
@@ -309,21 +325,30 @@ class Connection(asyncio.Protocol):
         while waiting and self._current is None and not self._stalled_at:
             self._current = request = waiting.popleft()
             if request.refusal is None:
-                self._handle(request)
+                self._try(request)
             else:
                 request.respond(_refused(request.refusal))
         self._advancing = False
-        if self._paused != bool(waiting) and not self.gone:
+        if self._paused != bool(waiting) and not self._transport.is_closing():
             self._paused = not self._paused
             if self._paused:
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
 
+    def _try(self, request: Request) -> None:
+        try:
+            self._handle(request)
+        except Exception:
+            logger.exception("Answering %s failed", request.path)
+            request.respond(_refused(Defect()))
+
     def respond(self, request: Request, answer: Answer) -> None:
         """Write the answer, and go on to the next request."""
-        if self._current is not request:
-            return  # the caller has left
+        if self._current is not request:  # the caller has left
+            if answer.stream is not None:
+                answer.stream.close()
+            return
         status, body = answer.status, answer.body
         if answer.closing or not request.whole:
             request.keep_alive = False
@@ -331,8 +356,9 @@ class Connection(asyncio.Protocol):
         if answer.stream is not None:
             chunked = b"transfer-encoding: chunked\r\n" if request.version == "1.1" else b""
             head = b"".join((_STATUS_LINES[status], self._date(), answer.headers, chunked, end))
+            self._stream = answer.stream
             sending = self.loop.create_task(self._send(request, head, answer.stream))
-            sending.add_done_callback(lambda _: self._answered(request))
+            sending.add_done_callback(functools.partial(self._sent, request))
             return
         length = b"content-length: %d\r\n" % len(body) if status not in _BODILESS else b""
         if request.method == "HEAD":
@@ -355,10 +381,15 @@ class Connection(asyncio.Protocol):
         elif self._waiting:
             self._advance()
 
+    def _sent(self, request: Request, sending: "asyncio.Task[None]") -> None:
+        if not sending.cancelled() and (problem := sending.exception()) is not None:
+            logger.error("A stream broke off", exc_info=problem)
+            request.keep_alive = False
+        self._answered(request)
+
     async def _send(self, request: Request, head: bytes, stream: Stream) -> None:
         """Chunk by chunk, until the stream ends, its reader has gone, or its deadline has passed."""
         chunked = request.version == "1.1"  # 1.0 knows no chunks: there the body ends with the connection
-        self._stream = stream
         self.write(head)
 
         def send(chunk: bytes) -> None:
@@ -400,6 +431,8 @@ class Connection(asyncio.Protocol):
 
     def _break(self, refusal: Refusal) -> None:
         """From here on nothing can be understood; the requests before it are answered first."""
+        if self._deaf:
+            return
         last = self._waiting[-1] if self._waiting else self._current
         if self._reading is None and last is not None and not last.keep_alive:
             return  # behind the last request of a connection anything may follow

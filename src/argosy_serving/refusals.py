@@ -11,6 +11,7 @@ Refusal                      status, code, message, details, headers
 ├── TooLarge            413
 ├── WrongType           415
 ├── HeadTooLarge        431
+├── Defect              500  the server's own fault
 ├── ScoringFailed       500  `run` raised
 ├── Shed                429  never started: queue_full, queue_wait, deadline
 │   └── Unavailable     503  never started: loading, draining
@@ -130,6 +131,13 @@ class WrongType(Refusal):
 
     def __init__(self, received: str, instead: str) -> None:
         super().__init__(f"A body of {received[:100]!r} cannot be read here. {instead}", {"received": received[:100]})
+
+
+class Defect(Refusal):
+    code = "server_failed"
+
+    def __init__(self) -> None:
+        super().__init__("The server failed. Its log says why.")
 
 
 class ScoringFailed(Refusal):

@@ -1,6 +1,7 @@
 """Where user code runs: one thread per slot, never the event loop. `async def run` has tasks instead."""
 
 import asyncio
+import functools
 import queue
 import threading
 from collections import deque
@@ -12,6 +13,7 @@ from argosy_serving.admission import Entry
 from argosy_serving.batching import Batcher, Part
 from argosy_serving.feeding import Began, feed, feed_async
 from argosy_serving.loading import Loaded
+from argosy_serving.refusals import ScoringFailed
 from argosy_serving.request_context import REQUEST_ID
 from argosy_serving.scoring import Scorer
 
@@ -201,17 +203,24 @@ class LoopTasks:
             entry = self._waiting.popleft()
             if not entry.gone() and entry.claim(False):
                 entry.work.started_at = monotonic()
-                self._tasks[entry] = self._loop.create_task(self._score(entry))
+                self._tasks[entry] = task = self._loop.create_task(self._score(entry))
+                # Not in the task itself: one that is cancelled before its first step never comes to any `finally`.
+                task.add_done_callback(functools.partial(self._end, entry))
 
     async def _score(self, entry: Entry) -> None:
-        try:
-            REQUEST_ID.set(entry.work.request_id)
-            await self._scorer.score_async(entry.work)
-            if entry.work.items is not None:
-                await feed_async(entry, self._scorer, self._loop, self._began)
-        except asyncio.CancelledError:
-            pass  # its caller has been answered
-        finally:
-            del self._tasks[entry]
-            self._finished(entry)
-            self._start()
+        REQUEST_ID.set(entry.work.request_id)
+        await self._scorer.score_async(entry.work)
+        if entry.work.items is not None:
+            await feed_async(entry, self._scorer, self._loop, self._began)
+
+    def _end(self, entry: Entry, task: "asyncio.Task[None]") -> None:
+        del self._tasks[entry]
+        work = entry.work
+        if task.cancelled():  # by `give_up`, and then its caller has been answered; or by the script itself
+            work.problem = ScoringFailed(work.request_id, "The scoring script cancelled its own task.")
+        elif (problem := task.exception()) is not None:
+            work.problem = self._scorer.refusal(work, problem)
+        if work.problem is not None and work.stream is not None:
+            work.stream.finish(work.problem)
+        self._finished(entry)
+        self._start()

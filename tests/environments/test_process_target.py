@@ -175,6 +175,17 @@ def test_one_that_never_starts_is_ended_with_a_reason(machine: Machine, monkeypa
     assert gone.deterministic, "another try would take as long"
 
 
+@pytest.mark.parametrize("jump_s", [3600, -3600])
+def test_a_clock_that_is_set_ends_no_start(machine: Machine, monkeypatch: pytest.MonkeyPatch, jump_s: int) -> None:
+    replica = machine.start("hangs deaf", init_timeout_s=60)
+    assert machine.one(replica).state == "starting"
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + jump_s)
+    for _ in range(5):
+        assert machine.one(replica).state == "starting"
+        time.sleep(0.1)
+
+
 def test_one_that_does_not_drain_is_killed(machine: Machine) -> None:
     replica = machine.start("deaf")
     machine.until(replica, "ready")

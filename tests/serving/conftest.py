@@ -78,6 +78,7 @@ class Replica:
     source: Path = SOURCE
     process: "subprocess.Popen[bytes] | None" = None
     spec: dict[str, Any] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
     processes: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
 
@@ -130,7 +131,7 @@ class Replica:
         (f / "spec.json").write_text(json.dumps(self.spec))
         self.process = subprocess.Popen(
             [self.python, "-m", "argosy_serving", str(f / "spec.json")],
-            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(self.source)},
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(self.source), **self.variables},
             cwd=f,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

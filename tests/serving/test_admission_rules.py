@@ -41,11 +41,13 @@ class Hands:
         self._admission.finished(self.entries[index])
 
 
-def rule(**settings: Any) -> Callable[[Callable[[Admission, Hands], Coroutine[Any, Any, None]]], None]:
+def rule(
+    slots: int = 1, chance: float = 0.0, **settings: Any
+) -> Callable[[Callable[[Admission, Hands], Coroutine[Any, Any, None]]], None]:
     def run(body: Callable[[Admission, Hands], Coroutine[Any, Any, None]]) -> None:
         async def life() -> None:
             live = LiveSettings(**{"max_queued_requests": 2, "max_queue_wait_ms": 5000, **settings})
-            admission = Admission(asyncio.get_running_loop(), 1, lambda: live)
+            admission = Admission(asyncio.get_running_loop(), slots, lambda: live, chance=lambda: chance)
             hands = Hands(admission)
             admission.workers = hands
             await body(admission, hands)
@@ -145,15 +147,69 @@ def test_a_caller_who_left_frees_the_queue() -> None:
         assert not hands.start(0)
 
 
-def test_retry_after_grows_with_the_work_ahead() -> None:
-    @rule(max_queued_requests=0)
+@pytest.mark.parametrize(("chance", "seconds"), [(0.0, "15"), (0.5, "18"), (1.0, "22")])
+def test_retry_after_grows_with_the_work_ahead(chance: float, seconds: str) -> None:
+    """Twice 7.2 seconds, and up to half more by chance, so that those who were shed together come back one by one."""
+
+    @rule(max_queued_requests=1, chance=chance)
     async def _(admission: Admission, hands: Hands) -> None:
-        first = send(admission)
+        both = [send(admission), send(admission)]
         await asyncio.sleep(0)
         admission.mean_run_s = 7.2
         with pytest.raises(Shed) as caught:
             admission.check_door(60)
-        assert caught.value.headers["retry-after"] == "8"
+        assert caught.value.headers["retry-after"] == seconds
+        for index in range(2):
+            hands.start(index)
+            hands.finish(index)
+        await asyncio.gather(*both)
+
+
+def test_the_mean_run_time_follows_what_is_run() -> None:
+    @rule(max_queued_requests=0)
+    async def _(admission: Admission, hands: Hands) -> None:
+        for index in range(60):
+            task = send(admission)
+            assert hands.start(index)
+            hands.entries[index].work.started_at -= 8.0 if index < 30 else 2.0
+            hands.finish(index)
+            await task
+            if index == 29:
+                assert 8 <= admission.mean_run_s < 8.5
+        assert 2 <= admission.mean_run_s < 3
+
+
+def test_an_entry_that_overtakes_is_counted_once() -> None:
+    """Its thread was faster than that of the entry in front of it: it must not come to count as stuck for ever."""
+
+    @rule(slots=2, request_timeout_ms=60)
+    async def _(admission: Admission, hands: Hands) -> None:
+        tasks = [send(admission), send(admission)]
+        assert hands.start(1)
+        hands.finish(1)
+        assert hands.start(0)
+        hands.finish(0)
+        await asyncio.gather(*tasks)
+        await asyncio.sleep(0.15)
+        assert (admission.stuck, admission.stalled, admission.occupied) == (0, False, 0)
+
+
+def test_an_answer_that_fails_harms_nobody_else() -> None:
+    @rule()
+    async def _(admission: Admission, hands: Hands) -> None:
+        def fail(entry: Entry, refusal: Refusal | None) -> None:
+            raise RuntimeError("cannot be written")
+
+        now = monotonic()
+        admission.submit(Entry(Work(b"", {}, "1", ""), now, now + 60, lambda: False, fail))
+        admission.submit(Entry(Work(b"", {}, "2", ""), now, now + 0.05, lambda: False, fail))
+        task = send(admission, 0.1)
         hands.start(0)
         hands.finish(0)
-        await first
+        with pytest.raises(Shed):
+            await task
+        assert admission.occupied == 0
+        again = send(admission)
+        assert hands.start(3)
+        hands.finish(3)
+        await again

@@ -1,16 +1,18 @@
 """HTTP by the byte: what a hostile or clumsy caller may send, against a real replica."""
 
+import contextlib
+import http.client
 import json
+import resource
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import pytest
 
-PLAIN = {"input": {"x": {"type": "standard", "swagger": {}, "example": 1}}}
-AUTH = b"Authorization: Bearer the-primary-key\r\n"
+from serving.wire import AUTH, BODY, PLAIN, connected, post, read_one
 
 
 @pytest.fixture
@@ -18,38 +20,6 @@ def running(replica: Any) -> Any:
     replica.write_image("def run(x): return len(x)", PLAIN)
     replica.write_settings(max_body_bytes=200_000, request_timeout_ms=1500)
     return replica.start()
-
-
-@contextmanager
-def connected(replica: Any) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(20)
-        client.connect(str(replica.sock))
-        yield client
-
-
-def read_one(client: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """One response; what follows it stays unread."""
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        byte = client.recv(1)
-        assert byte, f"closed after {head!r}"
-        head += byte
-    first, *lines = head.decode().split("\r\n")[:-2]
-    headers = {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)}
-    body = b""
-    length = int(headers.get("content-length", 0))
-    while len(body) < length:
-        body += client.recv(length - len(body))
-    return int(first.split()[1]), headers, body
-
-
-def post(body: bytes, *lines: bytes) -> bytes:
-    head = b"POST /score HTTP/1.1\r\nHost: x\r\n" + AUTH + b"".join(line + b"\r\n" for line in lines)
-    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
-
-
-BODY = b'{"x":[1,2,3]}'
 
 
 def test_keep_alive_and_pipelining(running: Any) -> None:
@@ -268,18 +238,57 @@ def test_callers_who_do_not_read(replica: Any) -> None:
         assert numbers == sorted(numbers), "every request was answered in the end, in order"
 
 
-def test_idle_connections_cost_nothing(running: Any) -> None:
-    """As many as the descriptors of a test allow; half of them with half a head."""
-    clients = []
-    try:
-        for number in range(900):
-            clients.append(socket.socket(socket.AF_UNIX))
-            clients[-1].connect(str(running.sock))
-            if number % 2:
+@pytest.fixture
+def idle_connections() -> Iterator[int]:
+    """10 000, or what the hard limit of descriptors leaves: both this process and the replica are raised to it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield min(10_000, hard - 200)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_idle_connections_cost_nothing(idle_connections: int, running: Any) -> None:
+    """Some with half a head, some half closed; each in turn still works."""
+    with contextlib.ExitStack() as open_ones:
+        clients = []
+        for number in range(idle_connections):
+            clients.append(open_ones.enter_context(connected(running)))
+            if number % 4 == 1:
                 clients[-1].sendall(b"POST /score HTTP/1.1\r\nHos")
+            if number % 4 == 2:
+                clients[-1].shutdown(socket.SHUT_WR)
         assert running.score({"x": [1, 2]}).json == 2
         assert running.get("/livez").status == 200
-    finally:
-        for client in clients:
-            client.close()
+        for client in clients[:: len(clients) // 50 // 4 * 4]:
+            client.sendall(post(BODY))
+            assert read_one(client)[::2] == (200, b"3")
     assert running.score({"x": [1]}).status == 200
+
+
+def test_descriptors_run_out(running: Any, until: Any) -> None:
+    """Further callers are refused at once, those inside are served, and with room again all is as before."""
+    pid = running.process.pid
+    limit = psutil.Process(pid).num_fds() + 30
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limit))
+    with contextlib.ExitStack() as open_ones:
+        answers = []
+        for _ in range(60):
+            client = open_ones.enter_context(connected(running))
+            with contextlib.suppress(ConnectionError):
+                client.sendall(post(BODY))
+                answers.append(client.recv(65536))
+        served = [answer for answer in answers if answer.startswith(b"HTTP/1.1 200")]
+        assert len(served) > 20
+        assert len(served) < 40
+        assert {answer for answer in answers if answer not in served} <= {b""}, (
+            "closed, neither held nor answered wrongly"
+        )
+    assert until(lambda: answer_of(running) == 200)
+    assert running.get("/readyz").status == 200
+
+
+def answer_of(replica: Any) -> int:
+    try:
+        return int(replica.score({"x": [1]}).status)
+    except (OSError, http.client.HTTPException):
+        return 0

@@ -117,3 +117,42 @@ def test_a_caller_who_left_is_not_served(busy: Any, until: Callable[..., Any]) -
 def test_no_queue_at_all(busy: Any) -> None:
     replica = busy(2.5, max_queued_requests=0)
     assert replica.score({"x": 0}).error["code"] == "queue_full"
+
+
+def test_health_and_metrics_never_queue(replica: Any, until: Callable[..., Any]) -> None:
+    """While pure Python computes in the only slot and the queue is full."""
+    replica.write_image("import os\ndef run(x):\n  while not os.path.exists('go'): sum(range(1000))\n  return x", PLAIN)
+    replica.write_settings(max_queued_requests=1, max_queue_wait_ms=60_000)
+    replica.start()
+    running = replica.aside({"x": 1})
+    until(lambda: replica.admin("GET", "/status").json["in_flight"] == 1)
+    waiting = wait_in_line(replica, until)
+    assert replica.score({"x": 0}).error["code"] == "queue_full"
+    for path in ("/livez", "/readyz", "/metrics", "/", "/v2/health/ready", "/v2/health/live"):
+        assert replica.get(path).status == 200, path
+    assert not running and not waiting
+    (replica.folder / "scratch" / "go").touch()
+    until(lambda: running and waiting)
+    assert [running[0].status, waiting[0].status] == [200, 200]
+
+
+def test_a_slot_that_hangs_is_busy_until_it_returns(replica: Any, until: Callable[..., Any]) -> None:
+    """504 for the caller; the slot goes on counting, further work waits and is shed, and then all is well again."""
+    replica.write_image(
+        "import os, time\ndef run(x):\n  while x and not os.path.exists('go'): time.sleep(0.01)\n  return x", PLAIN
+    )
+    replica.write_settings(request_timeout_ms=5000, max_queue_wait_ms=300)
+    replica.start()
+    reply = replica.score({"x": 1}, {"x-request-timeout-ms": "300"})
+    assert (reply.status, reply.error["code"]) == (504, "timeout")
+    status = replica.admin("GET", "/status").json
+    assert (status["in_flight"], status["stuck"]) == (1, 0), "a caller's short deadline says nothing of the script"
+    reply = replica.score({"x": 0})
+    assert (reply.status, reply.error["code"]) == (429, "queue_wait")
+    until(lambda: replica.admin("GET", "/status").json["stuck"] == 1)
+    assert replica.get("/readyz").status == 503
+    assert "argosy_stuck{" in replica.get("/metrics").body.decode()
+    (replica.folder / "scratch" / "go").touch()
+    until(lambda: replica.get("/readyz").status == 200)
+    assert replica.admin("GET", "/status").json["stuck"] == 0
+    assert replica.score({"x": 0}).status == 200

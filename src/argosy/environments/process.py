@@ -215,7 +215,7 @@ class ProcessTarget:
             # Told by an earlier control plane, or by a signal of somebody else's: it ends, or is ended, all the same.
             replica.drain_deadline_s = now + _UNKNOWN_DRAIN_S
         if observed.state == "starting":
-            replica.overdue = time.time() - replica.created_s > replica.init_timeout_s + _STARTUP_MARGIN_S
+            replica.overdue = now - replica.created_at > replica.init_timeout_s + _STARTUP_MARGIN_S
         if replica.overdue or (replica.drain_deadline_s is not None and now > replica.drain_deadline_s):
             self.kill(replica.id)
         return observed
@@ -234,7 +234,7 @@ class ProcessTarget:
             # The lock alone may still be held by a process that user code has forked.
             replica.seen_alive = True
             return None
-        elif replica.identity is None and time.time() - replica.created_s < _START_GRACE_S:
+        elif replica.identity is None and time.monotonic() - replica.created_at < _START_GRACE_S:
             return None
         failure, deterministic = replica.failure(code)
         return replace(

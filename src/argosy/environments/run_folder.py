@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ class RunFolder:
     service: str
     revision: int
     folder: Path
-    created_s: float
+    created_at: float  # of the monotonic clock: the machine's may be set while a replica starts
     started_at: str
     address: str
     init_timeout_s: float
@@ -117,7 +118,7 @@ def load(folder: Path) -> RunFolder | None:
             service=str(spec["service"]),
             revision=int(spec["revision"]),
             folder=folder,
-            created_s=(folder / "spec.json").stat().st_mtime,
+            created_at=time.monotonic() - max(0.0, time.time() - (folder / "spec.json").stat().st_mtime),
             started_at=str(spec["started_at"]),
             address=f"unix@{spec['listen']['unix']}",
             init_timeout_s=float(spec["init_timeout_s"]),
