@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from argosy_serving.admission import Admission
+from argosy_serving.messages import JSON_TYPE, Answer, Request
 from argosy_serving.metrics import Metrics
-from argosy_serving.protocol import JSON_TYPE, Answer, Request
 from argosy_serving.refusals import BadInput, Defect, NoSuchPath, Refusal
 from argosy_serving.settings import SettingsFile
 from argosy_serving.spec import Spec

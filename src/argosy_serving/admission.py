@@ -134,17 +134,23 @@ class Admission:
         return now - self._all_stuck_since > patience_s
 
     def predicted_wait_s(self) -> float:
+        """Of a request that comes now. What runs is half done, as seen by somebody who comes at any moment."""
         ahead = self.occupied - self.capacity + 1
-        return max(0, ahead) * self.mean_run_s / self.capacity
+        return (ahead - 0.5) * self.mean_run_s / self.capacity if ahead > 0 else 0.0
 
     def check_door(self, left_s: float) -> None:
         """Raise Shed when a request with `left_s` until its deadline could only be refused later."""
         if self.occupied >= self.capacity + self.queue_limit:
             raise self._shed("queue_full", f"All {self.slots} slots are busy and the queue is full.")
-        if self.occupied >= self.capacity and self.predicted_wait_s() > left_s:
-            raise self._shed("deadline", "The request would wait past its deadline.")
         if left_s <= 0:
             raise self._shed("deadline", "The request's deadline has passed.")
+        wait_s = self.predicted_wait_s()
+        if wait_s > left_s:
+            raise self._shed("deadline", "The request would wait past its deadline.")
+        # One may always wait, or a single slow run would shut the door for good.
+        longest_s = self._settings().max_queue_wait_ms / 1000
+        if wait_s > longest_s and self.queued:
+            raise self._shed("queue_wait", f"The request would wait longer than {longest_s:g} seconds.")
 
     def submit(self, entry: Entry) -> None:
         """Admit. Raises Shed when there is no room."""

@@ -18,8 +18,8 @@ from argosy_serving.admission import Admission, Entry
 from argosy_serving.auth import caller_of
 from argosy_serving.bodies import Exchange, exchange_of, installed
 from argosy_serving.inference_routes import Choose, Inference
+from argosy_serving.messages import JSON_TYPE, Answer, Request, header_lines
 from argosy_serving.metrics import Metrics
-from argosy_serving.protocol import JSON_TYPE, Answer, Request, header_lines
 from argosy_serving.refusals import (
     BadInput,
     NoSuchPath,

@@ -6,7 +6,7 @@ are not public, a browser asks for a user and a password: any user, and the key 
 
 from pathlib import Path
 
-from argosy_serving.protocol import Answer, header_lines
+from argosy_serving.messages import Answer, header_lines
 
 _STATIC = Path(__file__).with_name("static")
 _TYPES = {".js": b"text/javascript; charset=utf-8", ".css": b"text/css; charset=utf-8"}

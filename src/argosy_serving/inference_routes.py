@@ -12,7 +12,7 @@ import orjson
 from argosy_serving import __version__, inference
 from argosy_serving.bodies import Exchange, Installed
 from argosy_serving.compression import encoding_of
-from argosy_serving.protocol import Answer, Request
+from argosy_serving.messages import Answer, Request
 from argosy_serving.schema import Schema
 from argosy_serving.spec import Image, Spec
 

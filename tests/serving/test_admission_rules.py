@@ -138,6 +138,27 @@ def test_a_callers_short_deadline_makes_no_stuck_slot() -> None:
         assert (admission.stuck, admission.stalled) == (0, False)
 
 
+def test_who_would_wait_too_long_is_told_at_the_door() -> None:
+    @rule(max_queued_requests=50, max_queue_wait_ms=500)
+    async def _(admission: Admission, hands: Hands) -> None:
+        first = send(admission)
+        admission.mean_run_s = 0.3
+        hands.start(0)
+        second = send(admission)
+        assert admission.predicted_wait_s() == pytest.approx(0.45)
+        third = send(admission)
+        with pytest.raises(Shed) as caught:
+            send(admission)
+        assert caught.value.code == "queue_wait"
+        for index, task in enumerate((first, second, third)):
+            hands.start(index)
+            hands.finish(index)
+            await task
+        admission.mean_run_s = 60.0
+        assert not send(admission).done(), "nobody waits: it may try"
+        assert not send(admission).done(), "and one may wait"
+
+
 def test_a_caller_who_left_frees_the_queue() -> None:
     @rule()
     async def _(admission: Admission, hands: Hands) -> None:

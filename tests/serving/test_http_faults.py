@@ -12,7 +12,7 @@ import pytest
 
 from argosy_serving.admission import Entry
 from argosy_serving.listener import Listener
-from argosy_serving.protocol import JSON_TYPE, Answer, Request
+from argosy_serving.messages import JSON_TYPE, Answer, Request
 from argosy_serving.scoring import Work
 from argosy_serving.spec import Address
 from argosy_serving.workers import LoopTasks
