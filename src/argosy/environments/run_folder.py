@@ -138,6 +138,7 @@ def load_of(replica: str, answer: Mapping[str, Any]) -> Load:
         busy=_count(answer, "in_flight"),
         queued=_count(answer, "queued"),
         refused=_count(answer, "shed"),
+        capacity=_count(answer, "capacity"),
         run_s=float(run_s) if isinstance(run_s, int | float) and 0 <= run_s < 86_400 else 0.0,
     )
 

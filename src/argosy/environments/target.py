@@ -48,13 +48,15 @@ class Observed:
 @dataclass(frozen=True)
 class Load:
     """What a ready replica does at this moment. `refused` counts the requests it shed for want of room since its
-    start, `run_s` is the mean time of a run. `silent`: it did not answer, as one that holds the interpreter."""
+    start, `run_s` is the mean time of a run. `capacity` is how many it works on at once, a batch in every slot perhaps;
+    0 when it does not say. `silent`: it did not answer, as one that holds the interpreter."""
 
     replica: str
     busy: int = 0
     queued: int = 0
     refused: int = 0
     run_s: float = 0.0
+    capacity: int = 0
     silent: bool = False
 
 

@@ -42,6 +42,7 @@ class _Watched:
     samples: list[Sample] = field(default_factory=list)
     refused: dict[str, int] = field(default_factory=dict)
     requests: int | None = None
+    capacity: int = 0
     verdict: Verdict | None = None
     rests: bool = False
     decisions: deque[ScalingDecision] = field(default_factory=lambda: deque(maxlen=KEPT_DECISIONS))
@@ -113,7 +114,7 @@ class Autoscaler:
             return
         for stored, sample in zip(due, self._pool.map(lambda s: self._sample(s, traffic, now), due), strict=True):
             watched = self._watched[stored.name]
-            rule = _rule(stored.settings)
+            rule = _rule(stored.settings, watched.capacity)
             watched.samples = autoscale.prune([*watched.samples, sample], rule.delay_s)
             watched.verdict = autoscale.decide(watched.samples, rule, stored.wanted)
             still = watched.verdict.replicas == stored.wanted == rule.min_replicas
@@ -153,7 +154,8 @@ class Autoscaler:
         if not held and _at_rest(watched, None if traffic is None else traffic.get(name)):
             return Sample(now, 0, 0, 0, ready)
         found = self._target.load(name)
-        slots = stored.settings.max_concurrent_requests
+        watched.capacity = max((load.capacity for load in found), default=0) or watched.capacity
+        slots = watched.capacity or stored.settings.max_concurrent_requests
         busy = sum(slots if load.silent else load.busy for load in found)
         seconds = now - watched.samples[-1].at_s if watched.samples else stored.settings.refresh_period_s
         refused = _refused(watched, found) / max(seconds, _DUE_MARGIN_S)
@@ -215,12 +217,13 @@ class Autoscaler:
             kept.appendleft(decision)
 
 
-def _rule(settings: ServiceSettings) -> Rule:
+def _rule(settings: ServiceSettings, capacity: int = 0) -> Rule:
+    """`capacity` is what the replicas say of themselves, 0 when they have not yet."""
     return Rule(
         min_replicas=settings.min_replicas,
         max_replicas=settings.max_replicas,
         target_utilization=settings.target_utilization,
-        concurrency=settings.max_concurrent_requests,
+        concurrency=capacity or settings.max_concurrent_requests,
         delay_s=settings.scale_down_delay_s,
     )
 
