@@ -181,13 +181,15 @@ def test_what_is_pruned_decides_nothing(needs: list[float], rule: Rule) -> None:
     assert decide(prune(whole, rule.delay_s), rule, 3) == decide(whole, rule, 3)
 
 
-def test_a_day_in_fast_motion() -> None:
-    """Needs of each second of a day that takes fifteen minutes, with noise and a burst: up with the rise, no
+def test_a_recorded_load() -> None:
+    """Requests at work or waiting in a real service, each second for five minutes: 4200 requests of 0.12 s in the mean
+    at random moments, their rate rising and falling like a day's, with a burst of eight seconds. Up with the rise, no
     flapping, back to one replica."""
-    needs = json.loads((Path(__file__).parent / "a_day_of_needs.json").read_text())
-    found = run(needs, start_s=3)
+    needs = json.loads((Path(__file__).parent / "recorded_needs.json").read_text())
+    found = run(needs, replace(RULE, max_replicas=30), start_s=3)
     moves = changes(found)
-    assert max(numbers(found)) >= math.ceil(max(sum(needs[i : i + 60]) / 60 for i in range(len(needs) - 60)) / 0.7)
+    highest = max(sum(needs[i : i + 60]) / 60 for i in range(len(needs) - 60))
+    assert max(numbers(found)) >= math.ceil(highest / 0.7 / 1.1)
     turns = [1 for a, b, c in zip(moves, moves[1:], moves[2:], strict=False) if (b - a) * (c - b) < 0]
-    assert len(turns) <= 3, f"it goes up and down with the day, not with each second: {moves}"
-    assert numbers(found)[-1] == 1
+    assert len(turns) <= 1, f"it goes up and down with the day, not with each second: {moves}"
+    assert numbers(found)[-1] <= 2

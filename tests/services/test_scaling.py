@@ -151,6 +151,16 @@ def test_shed_requests_are_need_and_a_silent_replica_is_busy(services: Services)
     assert services.registry.get("iris").wanted >= 2
 
 
+def test_a_replica_that_batches_has_more_room(services: Services) -> None:
+    services.create(**AUTO)
+    services.settle()
+    (replica,) = services.target.replicas
+    services.target.loads = {replica: Load(replica, busy=4, capacity=8)}
+    services.seconds(10)
+    newest = services.autoscaler.decisions("iris")[0]
+    assert (newest.replicas, newest.utilization) == (1, 50.0)
+
+
 def test_services_share_the_machine(services: Services) -> None:
     names = ("a", "b", "c")
     for name in names:

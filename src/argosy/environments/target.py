@@ -52,8 +52,8 @@ class Observed:
 @dataclass(frozen=True)
 class Load:
     """What a ready replica does at this moment. `refused` counts the requests it shed for want of room since its
-    start, `run_s` is the mean time of a run, `capacity` how many requests may be at work at once (slots x batch; 0:
-    it is not known). `silent`: it did not answer, as one that holds the interpreter."""
+    start, `run_s` is the mean time of a run. `capacity` is how many it works on at once, a batch in every slot perhaps;
+    0 when it does not say. `silent`: it did not answer, as one that holds the interpreter."""
 
     replica: str
     busy: int = 0

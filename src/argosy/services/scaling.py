@@ -155,8 +155,8 @@ class Autoscaler:
             return Sample(now, 0, 0, 0, ready)
         found = self._target.load(name)
         watched.capacity = max((load.capacity for load in found), default=0) or watched.capacity
-        room = watched.capacity or stored.settings.max_concurrent_requests
-        busy = sum(room if load.silent else load.busy for load in found)
+        slots = watched.capacity or stored.settings.max_concurrent_requests
+        busy = sum(slots if load.silent else load.busy for load in found)
         seconds = now - watched.samples[-1].at_s if watched.samples else stored.settings.refresh_period_s
         refused = _refused(watched, found) / max(seconds, _DUE_MARGIN_S)
         return Sample(now, busy, sum(load.queued for load in found) + held, refused, ready)
@@ -217,8 +217,8 @@ class Autoscaler:
             kept.appendleft(decision)
 
 
-def _rule(settings: ServiceSettings, capacity: int) -> Rule:
-    """`capacity` as the replicas tell it, which know of batches; 0 before the first has."""
+def _rule(settings: ServiceSettings, capacity: int = 0) -> Rule:
+    """`capacity` is what the replicas say of themselves, 0 when they have not yet."""
     return Rule(
         min_replicas=settings.min_replicas,
         max_replicas=settings.max_replicas,
