@@ -96,7 +96,8 @@ class Batcher:
                 piece = _Piece(part.arguments, [part.work], [part.rows])
                 groups.setdefault(_kind(part.arguments), []).append(piece)
         for pieces in groups.values():
-            self._run(_joined(pieces))
+            for piece in _joined(pieces):
+                self._run(piece)
 
     def _decode(self, parts: "list[Part]") -> "list[_Piece]":
         """All in one go. When that fails, one by one: the others must not suffer, and pointers must be right."""
@@ -200,12 +201,17 @@ def _kind(arguments: "dict[str, Any]") -> "tuple[Any, ...]":
     )
 
 
-def _joined(pieces: "list[_Piece]") -> _Piece:
+def _joined(pieces: "list[_Piece]") -> "list[_Piece]":
+    """One piece, or all as they are when their values will not go together."""
     if len(pieces) == 1:
-        return pieces[0]
-    arguments = {name: _concatenated([piece.arguments[name] for piece in pieces]) for name in pieces[0].arguments}
+        return pieces
+    try:
+        arguments = {name: _concatenated([piece.arguments[name] for piece in pieces]) for name in pieces[0].arguments}
+    except Exception as problem:  # noqa: BLE001 - pandas' and numpy's rules
+        logger.warning("Requests could not be joined: %r", problem)
+        return pieces
     works = [work for piece in pieces for work in piece.works]
-    return _Piece(arguments, works, [rows for piece in pieces for rows in piece.rows])
+    return [_Piece(arguments, works, [rows for piece in pieces for rows in piece.rows])]
 
 
 def _concatenated(values: "list[Any]") -> Any:

@@ -202,10 +202,14 @@ class Connection(asyncio.Protocol):
         waiting = self._waiting
         while waiting and self._current is None and not self._stalled_at:
             self._current = request = waiting.popleft()
-            if request.refusal is None:
-                self._try(request)
-            else:
+            if request.refusal is not None:
                 request.respond(_refused(request.refusal))
+                continue
+            try:
+                self._handle(request)
+            except Exception:
+                logger.exception("Answering %s failed", request.path)
+                request.respond(_refused(Defect()))
         self._advancing = False
         if self._paused != bool(waiting) and not self._transport.is_closing():
             self._paused = not self._paused
@@ -213,13 +217,6 @@ class Connection(asyncio.Protocol):
                 self._transport.pause_reading()
             else:
                 self._transport.resume_reading()
-
-    def _try(self, request: Request) -> None:
-        try:
-            self._handle(request)
-        except Exception:
-            logger.exception("Answering %s failed", request.path)
-            request.respond(_refused(Defect()))
 
     def respond(self, request: Request, answer: Answer) -> None:
         """Write the answer, and go on to the next request."""

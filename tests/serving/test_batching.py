@@ -2,6 +2,7 @@
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -78,7 +79,8 @@ def test_no_batch_has_more_rows_than_it_may(replica: Any) -> None:
     replies = together(replica, bodies, {"x": [[-1, 0]]})
     assert [len(reply.json["sum"]) for reply in replies] == [3, 3, 3, 3, 9]
     calls = json.loads(replica.score({"x": [[0, 0]]}).json["calls"])
-    assert sorted(calls)[:-1] == [1, 3, 3, 3, 3], "two of three rows do not fit together"
+    # The one that blocks may be joined too, when the others come before its slot has taken it.
+    assert max(sorted(calls)[:-1]) <= 4, "two of three rows do not fit together"
     assert max(calls) == 9, "a request that is larger than a batch runs alone"
 
 
@@ -128,20 +130,43 @@ def run(words):
 def test_arrow_and_json_in_one_batch(replica: Any) -> None:
     pa = pytest.importorskip("pyarrow")
     start(replica, "import time\ndef run(table):\n    time.sleep(0.5)\n    return table.assign(n=len(table))", FRAME)
-    sink = pa.BufferOutputStream()
-    batch = pa.record_batch({"a": [5.0], "s": ["arrow"]})
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_batch(batch)
     arrow = {"content-type": "application/vnd.apache.arrow.stream", "accept": "application/vnd.apache.arrow.stream"}
     blocked = replica.aside({"table": [{"a": 0, "s": "first"}]})
     others = [replica.aside({"table": [{"a": n, "s": "json"}]}) for n in range(3)]
-    reply = replica.score(sink.getvalue().to_pybytes(), arrow)
+    reply = replica.score(_arrow(5.0), arrow)
     assert reply.headers["content-type"] == arrow["accept"]
     assert pa.ipc.open_stream(reply.body).read_all().to_pylist()[0]["s"] == "arrow"
     for thread in replica.threads:
         thread.join()
     assert [other[0].json[0]["a"] for other in others] == [0, 1, 2]
     assert blocked[0].status == 200
+
+
+def test_requests_that_will_not_go_together_are_run_alone(replica: Any) -> None:
+    """Rules of numpy and pandas that nobody foresaw, played by a patch: no slot is lost, and everybody is answered."""
+    pytest.importorskip("pyarrow")
+    patch = "import argosy_serving.batching as b\ndef no(values): raise ValueError('never')\nb._concatenated = no\n"
+    start(replica, f"{patch}import time\ndef run(table):\n    time.sleep(0.3)\n    return table", FRAME)
+    bodies = [_arrow(5.0), json.dumps({"table": [{"a": 6, "s": "json"}]}).encode()]
+    types = ["application/vnd.apache.arrow.stream", "application/json"]
+    for _ in range(10):
+        replica.aside({"table": [{"a": 0, "s": "first"}]})
+        with ThreadPoolExecutor(2) as callers:
+            replies = list(callers.map(lambda n: replica.score(bodies[n], {"content-type": types[n]}), range(2)))
+        assert [reply.json[0]["a"] for reply in replies] == [5, 6]
+        if "could not be joined" in replica.log_text():
+            return
+    raise AssertionError("they never waited together")
+
+
+def _arrow(value: float) -> bytes:
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    batch = pa.record_batch({"a": [value], "s": ["arrow"]})
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return bytes(sink.getvalue())
 
 
 def test_a_script_that_cannot_answer_batches(replica: Any) -> None:
