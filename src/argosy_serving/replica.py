@@ -43,6 +43,7 @@ _BEAT_S = 1.0
 _DRAIN_EXTRA_S = 5.0
 _BACKLOG_S = 0.05  # for callers who had connected before the socket was hidden
 _LAST_THREADS_S = 5.0
+_SWITCH_S = 0.0005
 
 
 class Replica:
@@ -291,6 +292,9 @@ def run(spec_path: Path) -> int:
     # A crash of native code leaves its stack in the log; the other threads are ours, and would push the user's own
     # last lines out of what an error shows.
     faulthandler.enable(all_threads=False)
+    # While a script computes in pure Python, the loop waits so long for the interpreter before it may answer a probe or
+    # refuse a request: 0.6 ms instead of 5, at no cost that could be measured.
+    sys.setswitchinterval(_SWITCH_S)
     sys.dont_write_bytecode = True  # an image is content; running it must not add files to it
     request_context.inherit_in_threads()
     azure_modules.install()
