@@ -164,7 +164,7 @@ def test_the_runtime_lives_beside_the_pins_of_a_model(
     assert (refused.status, refused.error["details"]["pointer"]) == (400, "/rows/0/b")
 
 
-@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
 @pytest.mark.shows(
     "Beside a model's own pins",
     "The runtime adds at most six packages and 25 MB",
