@@ -133,6 +133,10 @@ class Admission:
         patience_s = min(_LONGEST_STUCK_S, max(2.0, self._settings().request_timeout_ms / 1000))
         return now - self._all_stuck_since > patience_s
 
+    def batches_off(self) -> None:
+        """The script cannot answer batches, so there is room for one request a slot."""
+        self._batch, self.capacity = 1, self.slots
+
     def predicted_wait_s(self) -> float:
         """Of a request that comes now. What runs is half done, as seen by somebody who comes at any moment."""
         ahead = self.occupied - self.capacity + 1
@@ -198,7 +202,9 @@ class Admission:
         now = monotonic()
         longest_wait_s = self._settings().max_queue_wait_ms / 1000
         kept: deque[Entry] = deque()
-        for entry in self._waiting:
+        # An answer may bring the next request of its connection, which is admitted while this goes on.
+        waiting, self._waiting = self._waiting, deque()
+        for entry in waiting:
             if entry.answered:
                 continue
             if entry.work.started_at:
@@ -212,8 +218,9 @@ class Admission:
                 entry.answer(refusal)
             else:
                 self._running.add(entry)  # a worker was faster
+        kept.extend(self._waiting)
         self._waiting = kept
-        for entry in self._running:
+        for entry in list(self._running):
             if now >= entry.deadline_at and not entry.answered:
                 entry.answer(ScoringTimeout(round(entry.deadline_at - entry.arrived_at, 3)))
                 if self.workers is not None:

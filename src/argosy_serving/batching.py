@@ -12,6 +12,9 @@ from collections.abc import Iterable, Sequence
 from time import monotonic
 from typing import Any
 
+import orjson
+
+from argosy_serving.comparing import differs
 from argosy_serving.request_context import REQUEST_ID
 from argosy_serving.schema import Schema
 from argosy_serving.scoring import Scorer, Work
@@ -19,6 +22,7 @@ from argosy_serving.scoring import Scorer, Work
 logger = logging.getLogger("argosy")
 
 BATCHES_OFF = "run() cannot answer batches: it gets one request at a time from here on."
+_TOLERANCE = 1e-6
 _HOPELESS = 3  # batches in a row that failed while their requests succeeded one by one
 
 
@@ -48,9 +52,31 @@ class Batcher:
         """The script cannot do it: requests are run one by one from here on."""
         return self._failed_in_a_row >= _HOPELESS
 
+    def prove(self, bodies: Sequence[bytes]) -> str:
+        """Why the script cannot be given batches, by requests that it has answered one by one; "" when it can."""
+        for body in bodies:
+            alone, again = Work(body, {}, "sample", ""), Work(body, {}, "sample", "")
+            self._scorer.score(alone)
+            self._scorer.score(again)
+            works = [Work(body, {}, "sample", "") for _ in range(2)]
+            parts = [self.open(work) for work in works]
+            rows = sum(part.rows for part in parts)
+            if alone.problem is not None or alone.items is not None or not 1 < rows <= self.max_rows:
+                if alone.items is not None:
+                    return "run() answers with a stream"
+                continue
+            self.score(parts)
+            self._failed_in_a_row = 0
+            if works[0].batch_requests != 2:
+                return f"run() does not answer {rows} rows with {rows} items"
+            steady = alone.result == again.result
+            if steady and any(not _alike(alone.result, work.result) for work in works):
+                return "the sample in a batch is not answered as the sample alone"
+        return ""
+
     def score_alone(self, work: Work) -> None:
         """A request without company."""
-        work.batch_requests = 1
+        work.decoded_at, work.batch_requests = 0.0, 1
         self._scorer.score(work)
 
     def open(self, work: Work) -> Part:
@@ -85,9 +111,9 @@ class Batcher:
     def score(self, parts: Sequence[Part]) -> None:
         """Leaves its result, or its refusal, in every Work."""
         began = monotonic()
+        for part in parts:
+            part.work.started_at = began  # by which they count as one slot
         good = [part for part in parts if part.work.problem is None]
-        for part in good:
-            part.work.started_at = began
         groups: dict[Any, list[_Piece]] = {}
         for piece in self._decode([part for part in good if part.document is not None]):
             groups.setdefault(_kind(piece.arguments), []).append(piece)
@@ -121,6 +147,9 @@ class Batcher:
 
     def _run(self, piece: "_Piece") -> None:
         works = piece.works
+        if len(works) == 1:
+            self.score_alone(works[0])
+            return
         now = monotonic()
         for work in works:
             work.decoded_at = now
@@ -128,14 +157,13 @@ class Batcher:
         try:
             value = self._scorer.run(**piece.arguments)
             plain = all(work.exchange is None for work in works)
-            answers = [value] if len(works) == 1 else split(value, piece.rows, plain)
+            answers = split(value, piece.rows, plain)
             if answers is None:
+                if hasattr(value, "close"):
+                    value.close()  # a generator or coroutine that nobody will run
                 raise _WrongLength(value, sum(piece.rows))
         except BaseException as problem:  # noqa: BLE001 - user code may raise anything, sys.exit included
-            if len(works) == 1:
-                _refuse(self._scorer, works[0], problem)
-            else:
-                self._run_alone(works, problem)
+            self._run_alone(works, problem)
             return
         self._failed_in_a_row = 0
         now = monotonic()
@@ -173,6 +201,13 @@ class _Piece:
 class _WrongLength(Exception):
     def __init__(self, value: Any, rows: int) -> None:
         super().__init__(f"run() answered a batch of {rows} rows with {_described(value)}, not with one item per row")
+
+
+def _alike(one: bytes, other: bytes) -> bool:
+    try:
+        return not differs(orjson.loads(one), orjson.loads(other), _TOLERANCE, _TOLERANCE)
+    except orjson.JSONDecodeError:
+        return one == other
 
 
 def _described(value: Any) -> str:

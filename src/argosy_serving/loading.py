@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
+from argosy_serving.answers import encode_json
 from argosy_serving.batching import Batcher
 from argosy_serving.request_context import REQUEST_ID
 from argosy_serving.samples import answer_samples
@@ -58,6 +59,8 @@ def load(image: Image, on_loop: OnLoop) -> Loaded:
                 scorer.gather(work)
 
     answer_samples(score, samples, schema is not None, image.code, origin)
+    if batcher is not None and (why := batcher.prove([encode_json(sample["input"]) for sample in samples])):
+        raise _no_batches(image, why)
     REQUEST_ID.set("")
     return Loaded(scorer, schema, script.is_async, script.raw_http, batcher)
 
@@ -70,9 +73,12 @@ def _batcher(script: Script, scorer: Scorer, image: Image) -> "Batcher | None":
     else:
         why = "there is no schema" if script.schema is None else script.schema.unbatchable()
     if why or script.schema is None:
-        reason = f"max_batch_size is {image.max_batch_size}, but {why}: batches cannot be made."
-        raise LoadFailed("script_error", reason)
+        raise _no_batches(image, why)
     return Batcher(scorer, script.schema, image.max_batch_size, image.max_batch_delay_ms / 1000)
+
+
+def _no_batches(image: Image, why: str) -> LoadFailed:
+    return LoadFailed("script_error", f"max_batch_size is {image.max_batch_size}, but {why}: batches cannot be made.")
 
 
 def _declared_example(schema: "Schema | None") -> "dict[str, Any]":

@@ -60,7 +60,9 @@ class Replica:
         self._app = App(spec, image, self._state, self._admission, lambda: settings.current)
         self._data = Listener(self._app.handle, spec.listen)
         admission = self._admission
-        self._slots = Slots(self._loop, spec.slots, admission.finished, admission.began, self._end_request)
+        self._slots = Slots(
+            self._loop, spec.slots, admission.finished, admission.began, self._end_request, admission.batches_off
+        )
         self._ended: asyncio.Future[int] = self._loop.create_future()
         self._grace_until = 0.0
         self._hurry = asyncio.Event()

@@ -33,8 +33,9 @@ class Slots:
         finished: Finished,
         began: Began,
         end_request: Callable[[], None],
+        batches_off: Callable[[], None],
     ):
-        self._loop, self._count, self._end_request = loop, count, end_request
+        self._loop, self._count, self._end_request, self._batches_off = loop, count, end_request, batches_off
         self._finished, self._began = finished, began
         self._inbox: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self._done: deque[Entry] = deque()
@@ -105,63 +106,81 @@ class Slots:
         """Until there is no more to do (False), or the script has shown that it cannot answer batches (True)."""
         left: _Opened | None = None
         while left is not None or not batcher.hopeless:
-            if left is not None and left[0].answered:  # its time ran out, with the batch before
-                self._done.append(left[0])
-                left = None
-                self._report()
-                continue
             batch, left, more = self._gather(batcher, left)
-            if len(batch) == 1 and batch[0][1] is None:
-                batch[0][0].work.started_at = monotonic()
-                batcher.score_alone(batch[0][0].work)
-            else:
-                batcher.score([part for _, part in batch if part is not None])
-            self._end_request()
-            self._done.extend(entry for entry, _ in batch)
-            if batch and not self._report():
+            if batch and not self._answer(batcher, batch):
                 return False
             if not more and left is None:
                 return False
+        self._call_loop(self._batches_off)
         return True
 
     def _gather(self, batcher: Batcher, left: "_Opened | None") -> "tuple[list[_Opened], _Opened | None, bool]":
         """The next batch, what did not fit into it, and False when the replica ends.
 
-        A request that comes alone is not opened: it goes the short way.
+        What does not fit goes on waiting, unclaimed: it may still be shed, or lose its caller. A request that comes
+        alone is not opened: it goes the short way.
         """
         batch: list[_Opened] = []
         rows, until = 0, 0.0
-        if left is not None:
-            batch, rows = [left], left[1].rows if left[1] else 0
         while rows < batcher.max_rows:
-            try:
-                entry = self._inbox.get(timeout=max(0.0, until - monotonic())) if batch else self._inbox.get()
-            except queue.Empty:
-                break
-            if entry is None:
-                return batch, None, False
-            if entry.gone() or not entry.claim(False):
+            part: Part | None = None
+            if left is not None:
+                (entry, part), left = left, None
+            else:
+                try:
+                    taken = self._inbox.get(timeout=max(0.0, until - monotonic())) if batch else self._inbox.get()
+                except queue.Empty:
+                    break
+                if taken is None:
+                    return batch, None, False
+                entry = taken
+            if entry.gone() or entry.answered:
+                continue  # the sweep answers or has answered it
+            if part is None and (batch or batcher.delay_s or not self._inbox.empty()):
+                part = batcher.open(entry.work)
+            if batch and part is not None and rows + part.rows > batcher.max_rows:
+                return batch, (entry, part), True
+            if not entry.claim(False):
                 continue
             entry.work.started_at = now = monotonic()
-            until = until or now + batcher.delay_s
-            if not batch and self._inbox.empty() and not batcher.delay_s:
-                return [(entry, None)], None, True
-            part = batcher.open(entry.work)
-            if batch and rows + part.rows > batcher.max_rows:
-                return batch, (entry, part), True
             batch.append((entry, part))
+            if part is None:
+                break
+            until = until or now + batcher.delay_s
             rows += part.rows
         return batch, None, True
+
+    def _answer(self, batcher: Batcher, batch: "list[_Opened]") -> bool:
+        """Score a batch; False when the loop has ended."""
+        parts = [part for _, part in batch if part is not None]
+        if parts:
+            batcher.score(parts)
+        else:
+            batcher.score_alone(batch[0][0].work)
+        self._end_request()
+        self._done.extend(entry for entry, _ in batch if entry.work.items is None)
+        alive = self._report()
+        for entry, _ in batch:
+            if entry.work.items is not None and self._scorer is not None:
+                feed(entry, self._scorer, self._loop, self._began)
+                self._end_request()
+                self._done.append(entry)
+                alive = self._report()
+        return alive
 
     def _report(self) -> bool:
         """Wake the loop for what is done; False when it has ended."""
         # Cleared by `_drain` before it looks: an entry appended after that finds the flag down.
         if not self._armed:
             self._armed = True
-            try:
-                self._loop.call_soon_threadsafe(self._drain)
-            except RuntimeError:
-                return False
+            return self._call_loop(self._drain)
+        return True
+
+    def _call_loop(self, function: Callable[[], None]) -> bool:
+        try:
+            self._loop.call_soon_threadsafe(function)
+        except RuntimeError:
+            return False  # it has ended
         return True
 
     def collect(self) -> None:

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 import argosy_serving
 from argosy_serving.answers import NotEncodable, Response, encode_json
-from argosy_serving.samples import differs
+from argosy_serving.comparing import differs
 
 
 @dataclasses.dataclass

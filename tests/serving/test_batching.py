@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from argosy_serving.batching import split
+from serving.wire import connected, post
 
 NUMBERS = {"input": {"x": {"type": "numpy", "dtype": "float64", "shape": [None, 2], "example": [[1, 2]]}}}
 FRAME = {
@@ -180,6 +181,7 @@ def test_a_script_that_cannot_answer_batches(replica: Any) -> None:
             break
     else:
         raise AssertionError(replica.log_text())
+    assert replica.admin("GET", "/status").json["capacity"] == 1, "there is room for one a slot again"
     replies = together(replica, [{"x": [[n, 0]]} for n in range(4)], {"x": [[-1, 0]]})
     assert [reply.json for reply in replies] == [[n] for n in range(4)]
     assert replica.stop() == 0
@@ -228,6 +230,11 @@ def test_a_batch_that_hangs_is_one_slot(replica: Any, until: Any) -> None:
     ("script", "schema", "why"),
     [
         ("async def run(x): return x", NUMBERS, "run() is async"),
+        (
+            "def run(x): return x",
+            {"input": {"x": {"type": "standard", "swagger": {"type": "array", "minItems": 2}}}},
+            "x has a rule for the whole array (minItems)",
+        ),
         ("def run(x, request): return x", NUMBERS, "run() is told about one request"),
         ("def run(x): return x", None, "there is no schema"),
         (
@@ -266,3 +273,83 @@ def test_what_cannot_be_batched_does_not_become_ready(replica: Any, script: str,
 )
 def test_split(value: Any, parts: Any) -> None:
     assert split(value, [1, 2], plain=True) == parts
+
+
+STREAM = """
+import time
+def run(x):
+    time.sleep(0.3 if x[0, 0] == -1 else 0)
+    def items():
+        for row in x:
+            yield {"row": float(row[0])}
+    return items()
+"""
+
+
+def test_streams_are_not_batched_but_answered(replica: Any) -> None:
+    start(replica, STREAM, NUMBERS)
+    replies = together(replica, [{"x": [[n, 0], [n, 1]]} for n in range(3)], {"x": [[-1, 0]]})
+    for number, reply in enumerate(replies):
+        assert [json.loads(line) for line in reply.body.splitlines()] == [{"row": number}] * 2
+    assert replica.score({"x": [[7, 0]]}).body == b'{"row":7.0}\n'
+
+
+def test_what_does_not_fit_goes_on_waiting(replica: Any, until: Any) -> None:
+    """It is not claimed: its caller may leave, and it is no second slot."""
+    script = """
+import time
+ran = []
+def run(x):
+    ran.append(len(x))
+    time.sleep(x[0, 1])
+    return [str(ran)] * len(x)
+"""
+    start(replica, script, NUMBERS, size=3, request_timeout_ms=30_000)
+    with connected(replica) as leaver:
+        together(replica, [], {"x": [[0, 1.5]]})
+        other = replica.aside({"x": [[1, 1.5], [1, 0]]})
+        until(lambda: replica.admin("GET", "/status").json["in_flight"] == 2)
+        body = json.dumps({"x": [[2, 0], [2, 0]]}).encode()
+        leaver.sendall(post(body))
+        until(lambda: replica.admin("GET", "/status").json["in_flight"] == 3)
+    until(lambda: replica.admin("GET", "/status").json["in_flight"] == 0)
+    assert other[0].status == 200
+    ran = json.loads(replica.score({"x": [[3, 0]]}).json[0])
+    assert ran == [1, 2, 1], "what was left behind by its caller never ran"
+
+
+def test_a_leftover_is_no_stuck_slot(replica: Any, until: Any) -> None:
+    script = "import time\ndef run(x):\n    time.sleep(x[:, 0].max())\n    return [0] * len(x)"
+    replica.write_image(script, NUMBERS, serving={"max_batch_size": 2})
+    replica.write_settings(request_timeout_ms=1000, max_queue_wait_ms=20_000, max_queued_requests=20)
+    replica.start(slots=2)
+    for _ in range(5):
+        replica.aside({"x": [[6, 0]]})
+    until(lambda: replica.admin("GET", "/status").json["stuck"] >= 1)
+    assert replica.admin("GET", "/status").json["stuck"] <= 2
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("def run(x): return [0.25, 0.75, 1]", "run() does not answer 2 rows with 2 items"),
+        ("def run(x): return [0.25, 0.75]", "the sample in a batch is not answered as the sample alone"),
+        (
+            "def run(x):\n    import json\n    return json.dumps(x.tolist())",
+            "run() does not answer 2 rows with 2 items",
+        ),
+        ("def run(x):\n    yield 1", "run() answers with a stream"),
+    ],
+)
+def test_the_sample_shows_what_a_script_can(replica: Any, script: str, why: str) -> None:
+    replica.write_image(script, NUMBERS, [{"input": {"x": [[1, 2]]}}], serving={"max_batch_size": 8})
+    replica.launch()
+    assert replica.wait() == 3
+    assert why in replica.failure()["reason"]
+
+
+def test_a_script_that_answers_by_chance_may_be_batched(replica: Any) -> None:
+    script = "import random\ndef run(x): return [random.random() for _ in x]"
+    replica.write_image(script, NUMBERS, [{"input": {"x": [[1, 2]]}}], serving={"max_batch_size": 8})
+    replica.start()
+    assert replica.score({"x": [[1, 2]]}).status == 200

@@ -156,3 +156,23 @@ def test_a_slot_that_hangs_is_busy_until_it_returns(replica: Any, until: Callabl
     until(lambda: replica.get("/readyz").status == 200)
     assert replica.admin("GET", "/status").json["stuck"] == 0
     assert replica.score({"x": 0}).status == 200
+
+
+def test_pipelined_requests_do_not_stop_the_sweep(busy: Any, until: Callable[..., Any]) -> None:
+    """The answer to one that waited too long brings the next of its connection to the door, during the sweep."""
+    replica = busy(2.0, max_queued_requests=5, max_queue_wait_ms=200, request_timeout_ms=3000)
+    body = b'{"x":0}'
+    request = (
+        b"POST /score HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer the-primary-key\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(20)
+        client.connect(str(replica.sock))
+        client.sendall(request * 3)
+        received = b""
+        while received.count(b"HTTP/1.1 ") < 3:
+            received += client.recv(65536)
+    until(lambda: replica.admin("GET", "/status").json["in_flight"] == 0)
+    reply = replica.score({"x": 4.0})
+    assert (reply.status, reply.error["code"]) == (504, "timeout"), "the sweep goes on"

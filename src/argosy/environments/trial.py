@@ -22,7 +22,7 @@ from argosy.environments.process import replica_variables
 from argosy.environments.processes import Identity, end_session
 from argosy.environments.target import Launch
 from argosy.errors import StorageFailed
-from argosy_serving.samples import differs
+from argosy_serving.comparing import differs
 
 LARGEST_ANSWER_BYTES = 1_000_000
 _LOOK_EVERY_S = 0.05

@@ -139,6 +139,8 @@ class Schema:
                 return f"the first axis of {name} is not free (its shape is {list(each.shape)})"
             if each.type == "standard" and each.swagger.get("type") != "array":
                 return f"{name} is no array"
+            if each.type == "standard" and (ruled := {"minItems", "maxItems", "uniqueItems"} & each.swagger.keys()):
+                return f"{name} has a rule for the whole array ({', '.join(sorted(ruled))})"
         return "" if self.inputs else "there are no inputs"
 
     def decode(self, document: Any, careful: bool = True) -> dict[str, Any]:
