@@ -18,13 +18,14 @@ _PLOTTING = ("matplotlib==3.10.8",)
 
 
 def render(results: Results) -> None:
-    """Writes the page and the plots. Parts written by hand are included: method.md, profile-notes.md."""
+    """Writes the page and the plots. Parts written by hand are included: method.md, why.md, profile-notes.md."""
     parts = [
         "# Benchmarks\n\nWritten by `make bench`; the text by hand is in `docs/benchmarks/`, the raw results in "
         "[results.json](benchmarks/results.json).",
         (FOLDER / "method.md").read_text().strip(),
         _environment(results),
         budget_table.table(results),
+        (FOLDER / "why.md").read_text().strip(),
         _closed(results),
         _overload(results),
         _health(results),
