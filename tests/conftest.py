@@ -50,6 +50,8 @@ PARTS = {
     "chromium": Part(("chromium", "chromium-browser", "google-chrome"), "apt-get install chromium"),
     "curl": Part(("curl",), "apt-get install curl"),
     "openssl": Part(("openssl",), "apt-get install openssl"),
+    "docker-registry": Part(("docker-registry",), "apt-get install docker-registry"),
+    "skopeo": Part(("skopeo",), "apt-get install skopeo"),
     **{f"python{x}": PythonPart((x,), f"uv python install {x}") for x in ("3.10", "3.11", "3.12", "3.13")},
 }
 

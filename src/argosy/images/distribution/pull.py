@@ -1,0 +1,101 @@
+"""Pull an image into a blob store, for one platform or for all."""
+
+from dataclasses import dataclass, field
+
+from argosy.errors import RegistryFailed, RegistryRefused
+from argosy.images.distribution.documents import (
+    ACCEPT,
+    LARGEST_BYTES,
+    Document,
+    Malformed,
+    choose,
+    malformed,
+    parse,
+)
+from argosy.images.distribution.downloads import BlobDownload
+from argosy.images.distribution.names import ImageName
+from argosy.images.distribution.progress import Moved, Progress, silent
+from argosy.images.distribution.session import Ask, RegistrySession
+from argosy.images.oci.blobs import OciBlobs
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """`digest` is what is stored: the manifest of the platform, or all of it when no platform was asked for.
+    `resolved` is what the name meant in the registry, an index perhaps; `platforms` maps what an index offers to
+    digests."""
+
+    name: ImageName
+    digest: str
+    resolved: str
+    media_type: str
+    platforms: dict[str, str] = field(default_factory=dict)
+
+
+def pull(
+    session: RegistrySession,
+    name: ImageName,
+    blobs: OciBlobs,
+    *,
+    platform: str | None = None,
+    progress: Progress = silent,
+) -> Pulled:
+    """Bring `name` into `blobs`, each blob verified by its digest, the manifests last.
+
+    `platform` is `os/architecture[/variant]`; without it an index comes whole. An image that is no index is not asked
+    which platform it is for. What is stored already is not fetched, so an interrupted pull is simply repeated. Raises
+    RegistryRefused, RegistryFailed, and UserError for a platform that the image is not for.
+    """
+    root = resolve(session, name)
+    wanted = root
+    if platform is not None and root.children:
+        child = choose(name.host, f"{name.path}:{name.tag}" if name.tag else name.path, root, platform)
+        wanted = _fetch(session, name.path, child.digest)
+    _store(session, name.path, blobs, wanted, progress)
+    platforms = {child.platform: child.digest for child in root.children if child.platform}
+    return Pulled(name, wanted.digest, root.digest, wanted.media_type, platforms)
+
+
+def resolve(session: RegistrySession, name: ImageName) -> Document:
+    """What the name means now: its manifest or index. With a digest, that one, whatever the tag says."""
+    return _fetch(session, name.path, name.reference)
+
+
+def _store(session: RegistrySession, path: str, blobs: OciBlobs, document: Document, progress: Progress) -> None:
+    for child in document.children:
+        _store(session, path, blobs, _fetch(session, path, child.digest), progress)
+    for blob in document.blobs:
+        # Layers with a URL of their own are the ones that registries do not hold.
+        if not blob.urls:
+            BlobDownload(session, path, blobs, blob, progress).run()
+    if not blobs.has(document.digest):
+        blobs.add([document.content], document.digest)
+    progress(Moved(document.digest, "done", len(document.content), len(document.content)))
+
+
+def _fetch(session: RegistrySession, path: str, reference: str) -> Document:
+    what = f"{path}{'@' if ':' in reference else ':'}{reference}"
+    ask = Ask(
+        "GET", f"v2/{path}/manifests/{reference}", f"pull {what}", (f"repository:{path}:pull",), {"accept": ACCEPT}
+    )
+    response = session.send(ask, (200, 404))
+    if response.status_code == 404:
+        raise RegistryRefused(
+            session.host,
+            f"The registry {session.host} has no {what}. Check its name and tag; for a private one log in: "
+            f"`argosy image login {session.host} -u USER`.",
+        )
+    if len(response.content) > LARGEST_BYTES:
+        raise malformed(session.host, what, Malformed(f"it is larger than {LARGEST_BYTES:,} bytes"))
+    try:
+        document = parse(response.content, response.headers.get("content-type", ""))
+    except Malformed as problem:
+        raise malformed(session.host, what, problem) from None
+    asked = reference if ":" in reference else response.headers.get("docker-content-digest", document.digest)
+    if document.digest != asked:
+        raise RegistryFailed(
+            session.host,
+            f"The registry {session.host} sent for {what} bytes with the digest {document.digest} instead of {asked}. "
+            "Nothing was kept. Push the image there again, or use another registry.",
+        )
+    return document
