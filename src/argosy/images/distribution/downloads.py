@@ -13,7 +13,6 @@ from argosy.images.distribution.progress import Moved, Progress
 from argosy.images.distribution.session import Ask, RegistrySession
 from argosy.images.oci.blobs import OciBlobs
 
-_BLOCK_BYTES = 256 << 10
 _TELL_EVERY_BYTES = 4 << 20
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
 
@@ -95,8 +94,9 @@ class BlobDownload:
                 if not found or int(found[1]) != start:
                     raise self._wrong(f"another part than the one from byte {start:,} that was asked for")
                 skip = 0
-            # A registry that does not know Range sends all of it anew.
-            for block in response.iter_raw(_BLOCK_BYTES):
+            # A registry that does not know Range sends all of it anew. Blocks come as they arrive: when they are
+            # gathered to a size of ours, what was gathered is lost with the connection.
+            for block in response.iter_raw():
                 if skip >= len(block):
                     skip -= len(block)
                 else:
