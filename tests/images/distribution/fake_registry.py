@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -78,11 +78,13 @@ class Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(ConnectionError, OSError):
             super().handle()
 
-    def answer(self, status: int, body: bytes = b"", announced: int | None = None, **headers: str) -> None:
+    def answer(
+        self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None, announced: int | None = None
+    ) -> None:
         """`announced` is a Content-Length other than the body's own."""
         self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         if status != 204:
             self.send_header("Content-Length", str(len(body) if announced is None else announced))
         self.end_headers()
@@ -116,7 +118,7 @@ class Handler(BaseHTTPRequestHandler):
         challenge = self.registry.check(seen)
         if challenge is not None:
             self.read()
-            return self.answer(401, _error("UNAUTHORIZED", "authentication required"), WWW_Authenticate=challenge)
+            return self.answer(401, _error("UNAUTHORIZED", "authentication required"), {"WWW-Authenticate": challenge})
         return self._well(seen)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = _any  # noqa: N815
@@ -140,7 +142,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(404, _error("BLOB_UPLOAD_UNKNOWN", "upload unknown"))
         received = uploads[upload]
         received += self.read()
-        where = {"Location": f"/v2/{path}/blobs/uploads/{upload}?state=x%3D"}
+        location = {"Location": f"/v2/{path}/blobs/uploads/{upload}?state=x%3D"}
         if seen.method == "PUT":
             wanted = seen.query["digest"][0]
             if digest_of(bytes(received)) != wanted:
@@ -148,7 +150,7 @@ class Handler(BaseHTTPRequestHandler):
             self.registry.blobs[wanted] = bytes(received)
             return self.answer(201)
         status = 204 if seen.method == "GET" else 202
-        return self.answer(status, Range=f"0-{max(len(received) - 1, 0)}", **where)
+        return self.answer(status, headers={"Range": f"0-{max(len(received) - 1, 0)}", **location})
 
     def _blobs(self, _path: str, digest: str) -> None:
         content = self.registry.blobs.get(digest)
@@ -158,7 +160,7 @@ class Handler(BaseHTTPRequestHandler):
         if found and self.registry.knows_range:
             start = int(found[1])
             shown = f"bytes {start}-{len(content) - 1}/{len(content)}"
-            return self.answer(206, content[start:], Content_Range=shown)
+            return self.answer(206, content[start:], {"Content-Range": shown})
         return self.answer(200, content)
 
     def _manifests(self, path: str, reference: str) -> None:
@@ -166,16 +168,16 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "PUT":
             content, media_type = self.read(), self.headers["content-type"]
             manifests[f"{path}/{reference}"] = manifests[f"{path}/{digest_of(content)}"] = media_type, content
-            more = {"OCI_Subject": "yes"} if self.registry.has_referrers and b'"subject"' in content else {}
-            return self.answer(201, Docker_Content_Digest=digest_of(content), **more)
+            more = {"OCI-Subject": "yes"} if self.registry.has_referrers and b'"subject"' in content else {}
+            return self.answer(201, headers={"Docker-Content-Digest": digest_of(content), **more})
         found = manifests.get(f"{path}/{reference}")
         if found is None:
             return self.answer(404, _error("MANIFEST_UNKNOWN", "manifest unknown"))
-        return self.answer(200, found[1], Content_Type=found[0], Docker_Content_Digest=digest_of(found[1]))
+        return self.answer(200, found[1], {"Content-Type": found[0], "Docker-Content-Digest": digest_of(found[1])})
 
     def _referrers(self, path: str, digest: str) -> None:
         if not self.registry.has_referrers:
-            return self.answer(404, b"404 page not found", Content_Type="text/plain")
+            return self.answer(404, b"404 page not found", {"Content-Type": "text/plain"})
         found = {
             digest_of(content): len(content)
             for name, (_, content) in self.registry.manifests.items()
@@ -184,7 +186,7 @@ class Handler(BaseHTTPRequestHandler):
         media_type = "application/vnd.oci.image.index.v1+json"
         entries = [{"digest": key, "size": size, "mediaType": "x"} for key, size in found.items()]
         body = {"schemaVersion": 2, "mediaType": media_type, "manifests": entries}
-        return self.answer(200, json.dumps(body).encode(), Content_Type=media_type)
+        return self.answer(200, json.dumps(body).encode(), {"Content-Type": media_type})
 
 
 def _error(code: str, message: str) -> bytes:
@@ -200,7 +202,7 @@ def says(status: int, **headers: str) -> Fault:
 
     def fault(handler: Handler) -> None:
         handler.read()
-        handler.answer(status, **headers)
+        handler.answer(status, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
     return fault
 
@@ -224,8 +226,8 @@ def sends_part(size: int) -> Fault:
         found = re.match(r"bytes=(\d+)-", handler.headers.get("range", ""))
         start = int(found[1]) if found else 0
         shown = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        more = {"Content_Range": shown} if found else {}
-        handler.answer(206 if found else 200, content[start : start + size], len(content) - start, **more)
+        headers = {"Content-Range": shown} if found else {}
+        handler.answer(206 if found else 200, content[start : start + size], headers, len(content) - start)
 
     return fault
 

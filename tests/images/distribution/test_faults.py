@@ -236,7 +236,8 @@ def test_a_manifest_with_another_digest_is_refused(
     [
         ("text/html", b"<html>", "it is no JSON"),
         ("application/json", b"[]", "no JSON object"),
-        ("application/vnd.docker.distribution.manifest.v1+prettyjws", b'{"schemaVersion": 1}', "no image manifest or index"),
+        ("application/vnd.docker.distribution.manifest.v1+prettyjws", b'{"schemaVersion": 1}',
+         "no image manifest or index"),
         ("application/vnd.oci.image.index.v1+json",
          b'{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json"}', "was announced as"),
         ("application/vnd.oci.image.manifest.v1+json", b'{"schemaVersion": 2, "layers": []}', "without a descriptor"),

@@ -19,6 +19,7 @@ from argosy.images.distribution.referrers import fallback_tag, referrers
 from argosy.images.distribution.registries import Registries
 from argosy.images.distribution.session import RegistrySession
 from images.distribution.conftest import Secured
+from images.distribution.cutting_proxy import CuttingProxy
 from images.distribution.docker_registry import PASSWORD, USER
 from images.distribution.folder_blobs import FolderBlobs, random_bytes
 
@@ -209,3 +210,37 @@ def test_a_broken_layer_leaves_no_tag(plain: RegistrySession, blobs: FolderBlobs
     with pytest.raises(RegistryFailed, match="did not take"):
         push(plain, blobs, digest, name)
     assert httpx.get(f"http://{plain.host}/v2/{name.path}/manifests/1").status_code == 404
+
+
+def test_a_push_goes_on_over_broken_connections(
+    plain_registry: str, registries: Registries, blobs: FolderBlobs, others: FolderBlobs
+) -> None:
+    digest = blobs.image(random_bytes(3_000_000))
+    proxy = CuttingProxy(plain_registry, 700_000, 900_000)
+    try:
+        with registries.session(proxy.host) as session:
+            name = fresh(session)
+            push(session, blobs, digest, name, chunk_bytes=500_000)
+        assert proxy.broken == 2
+    finally:
+        proxy.close()
+    with registries.session(plain_registry) as session:
+        assert pull(session, ImageName(plain_registry, name.path, name.tag), others).digest == digest
+    assert others.digests() == blobs.digests()
+
+
+def test_an_interrupted_push_is_finished_by_the_next(plain: RegistrySession, blobs: FolderBlobs) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(moved: Moved) -> None:
+        if moved.done_bytes == 200_000:
+            raise Killed
+
+    digest, name = blobs.image(random_bytes(350_000)), fresh(plain)
+    with pytest.raises(Killed):
+        push(plain, blobs, digest, name, progress=kill, chunk_bytes=100_000)
+    with pytest.raises(RegistryRefused):
+        resolve(plain, name)
+    push(plain, blobs, digest, name)
+    assert resolve(plain, name).digest == digest

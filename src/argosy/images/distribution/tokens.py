@@ -15,7 +15,7 @@ from argosy.images.distribution.refusals import refusal
 
 # What the token specification says when the server does not.
 _LIFE_S = 60.0
-# A token that ends while the request is on its way helps nobody.
+# A token that ends while the request is on its way helps nobody; a short-lived one is used for half of its life.
 _MARGIN_S = 5.0
 _CLIENT_ID = "argosy"
 _PIECE = re.compile(
@@ -68,7 +68,7 @@ class Authorizer:
             return self._login.basic
         with self._lock:
             token, ends = self._tokens.get(frozenset(scopes), ("", 0.0))
-        return f"Bearer {token}" if token and self._now() < ends - _MARGIN_S else None
+        return f"Bearer {token}" if token and self._now() < ends else None
 
     def answer(self, response: httpx.Response, scopes: Iterable[str], what: str) -> None:
         """Get what a 401 asks for, so that `header` has it. Raises what the refusal comes to when we cannot."""
@@ -82,7 +82,7 @@ class Authorizer:
             if not known or sent is None or sent == f"Bearer {known}":
                 token, life_s = self._fetch(asked["bearer"].parameters, wanted, what)
                 with self._lock:
-                    self._tokens[wanted] = token, self._now() + life_s
+                    self._tokens[wanted] = token, self._now() + life_s - min(_MARGIN_S, life_s / 2)
         elif "basic" in asked and self._login.username and sent is None:
             self._basic = True
         else:
