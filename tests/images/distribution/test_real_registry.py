@@ -212,7 +212,7 @@ def test_a_broken_layer_leaves_no_tag(plain: RegistrySession, blobs: FolderBlobs
     assert httpx.get(f"http://{plain.host}/v2/{name.path}/manifests/1").status_code == 404
 
 
-def test_a_push_goes_on_over_broken_connections(
+def test_a_push_gets_over_broken_connections(
     plain_registry: str, registries: Registries, blobs: FolderBlobs, others: FolderBlobs
 ) -> None:
     digest = blobs.image(random_bytes(3_000_000))

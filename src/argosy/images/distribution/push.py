@@ -37,7 +37,7 @@ def push(
 
     `attach` are digests of artifact manifests (SBOM, provenance) whose `subject` is this image or one of its
     platforms. `mount_from` is a repository of the same registry where blobs may be taken from. Blobs of more than
-    `chunk_bytes` go in chunks of that size, and on from the last byte that the registry has when a connection breaks.
+    `chunk_bytes` go in chunks of that size, and on from the last byte that the registry kept when a connection breaks.
     Blobs that are there already are not sent, so an interrupted push is simply repeated. Raises RegistryRefused,
     RegistryFailed, and UserError when something is missing here.
     """

@@ -33,14 +33,18 @@ class Registries:
         return RegistrySession(host, login, plain_http, self._tls, self._patience)
 
     def log_in(self, host: str, login: Login, plain_http: bool = False) -> RegistryLogin:
-        """Try the login, and keep it when the registry accepts it. Raises RegistryRefused, RegistryFailed."""
+        """Try the login, and keep it when the registry accepts it. Raises RegistryRefused, RegistryFailed.
+
+        Without a user it only says how to speak with the registry, whose login may stand in the Docker config.
+        """
         host = check_host(host)
         if bool(login.username) != bool(login.password):
             raise InvalidOption("the login", login.username, "give a user and a password, or neither")
         if ":" in login.username:
             raise InvalidOption("the user", login.username, "a colon cannot stand in it")
-        with RegistrySession(host, login, plain_http, self._tls, self._patience) as session:
-            session.send(Ask("GET", "v2/", "log in"), (200,) if login.known else (200, 401))
+        tried = login if login.known else find_login(host) or login
+        with RegistrySession(host, tried, plain_http, self._tls, self._patience) as session:
+            session.send(Ask("GET", "v2/", "log in"), (200,))
         return self.logins.add(host, login, plain_http)
 
     def log_out(self, host: str) -> None:

@@ -18,7 +18,6 @@ from argosy.images.oci.blobs import OciBlobs
 # Smaller blobs go in one request. Registries on object storage want chunks of 5 MiB at least.
 CHUNK_BYTES = 32 << 20
 _BLOCK_BYTES = 256 << 10
-_MOST_BEGINNINGS = 3
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 
 
@@ -28,6 +27,7 @@ class _Again(Exception):
     def __init__(self, why: str, response: httpx.Response | None = None) -> None:
         super().__init__(why)
         self.response = response
+        self.wrong = response is not None and response.status_code == 400
 
 
 @dataclass
@@ -45,7 +45,8 @@ class BlobUpload:
     def run(self) -> None:
         if self.there():
             return self._tell("present")
-        for number in range(1, _MOST_BEGINNINGS + 1):
+        attempts = self.session.patience.attempts
+        for number in range(1, attempts + 1):
             location = self._begin()
             if location is None:
                 return self._tell("mounted")
@@ -54,12 +55,14 @@ class BlobUpload:
                 return self._tell("done")
             except _Again as problem:
                 failure = problem
-            if number < _MOST_BEGINNINGS:
-                self.session.patience.pause(self.session.host, number, failure.response)
+            # Bytes may change on the way once; a registry that finds them wrong twice is right.
+            if number == attempts or (number > 1 and failure.wrong):
+                break
+            self.session.patience.pause(self.session.host, number, failure.response)
         raise RegistryFailed(
             self.session.host,
             f"The registry {self.session.host} did not take {self.blob.digest} ({self.blob.size:,} bytes) in "
-            f"{_MOST_BEGINNINGS} attempts: {failure}. Look at its log and its disk, then push again.",
+            f"{number} attempts: {failure}. Look at its log and its disk, then push again.",
         )
 
     def there(self) -> bool:
@@ -134,7 +137,11 @@ class BlobUpload:
         return self._ask("PATCH", location, headers=headers, content=lambda: self._read(start, end), slow=True)
 
     def _where(self, location: str, failure: str) -> tuple[str, int]:
-        """Where the upload goes on and how many bytes the registry has of it."""
+        """Where the upload goes on and how many bytes the registry has of it.
+
+        Registries that sign the offset into the location (Distribution 2) give up an upload that was cut within a
+        chunk, and say 404 here: it begins anew.
+        """
         response = self.session.send(self._ask("GET", location), (202, 204, 400, 404, 416))
         if response.status_code not in (202, 204):
             raise _Again(f"{failure}, and the upload is not known any more (HTTP {response.status_code})")
