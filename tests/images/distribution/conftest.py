@@ -1,4 +1,3 @@
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from argosy.images.distribution.patience import Patience
 from argosy.images.distribution.registries import Registries
 from argosy.images.distribution.session import RegistrySession
 from argosy.keys import Vault, new_key
-from images.distribution.docker_registry import PASSWORD, USER, serve
+from images.distribution.docker_registry import PASSWORD, USER, make_certificate, serve
 from images.distribution.folder_blobs import FolderBlobs
 
 
@@ -51,13 +50,7 @@ def plain_registry(require: Callable[[str], str], tmp_path_factory: pytest.TempP
 @pytest.fixture(scope="session")
 def secured_registry(require: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     folder = tmp_path_factory.mktemp("secured")
-    key, certificate = folder / "key.pem", folder / "cert.pem"
-    subprocess.run(
-        [require("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=tests",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
+    certificate, key = make_certificate(require("openssl"), folder)
     with serve(require("docker-registry"), folder / "registry", (certificate, key)) as host:
         yield Secured(host, certificate)
 

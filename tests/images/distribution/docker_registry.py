@@ -44,6 +44,18 @@ def serve(program: str, folder: Path, certificate: tuple[Path, Path] | None = No
         process.wait(10)
 
 
+def make_certificate(openssl: str, folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that is its own authority, and its key."""
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=tests",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    return certificate, key
+
+
 def _wait(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     ends = time.monotonic() + _READY_S
     while time.monotonic() < ends and process.poll() is None:

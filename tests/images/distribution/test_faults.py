@@ -245,7 +245,6 @@ def test_a_manifest_with_another_digest_is_refused(
          b'{"schemaVersion": 2, "manifests": [{"digest": "../x", "size": 1}]}', "'../x', which is no sha256 digest"),
         ("application/vnd.oci.image.index.v1+json",
          b'{"schemaVersion": 2, "manifests": [{"digest": "sha256:%s", "size": -1}]}' % (b"a" * 64), "the size -1"),
-        ("application/json", b" " * 5_000_000, "larger than"),
     ],
 )  # fmt: skip
 def test_what_is_no_manifest_is_named(
@@ -254,6 +253,39 @@ def test_what_is_no_manifest_is_named(
 ) -> None:  # fmt: skip
     fake.manifests["team/iris/1"] = media_type, content
     with pytest.raises(RegistryFailed, match=f"as team/iris:1 cannot be used: .*{said}"):
+        pull(session, name, others)
+
+
+def test_an_endless_answer_is_not_kept(
+    fake: FakeRegistry, session: RegistrySession, name: ImageName, others: FolderBlobs
+) -> None:
+    fake.manifests["team/iris/1"] = "application/json", b" " * 5_000_000
+    with pytest.raises(RegistryFailed, match="sent an answer larger than"):
+        pull(session, name, others)
+
+
+@pytest.mark.parametrize("location", ["http://[bad", "ftp://127.0.0.1/x", "http://127.0.0.1:99999/", ""])
+def test_a_place_that_is_none_is_named(
+    fake: FakeRegistry, session: RegistrySession, blobs: FolderBlobs, name: ImageName, location: str
+) -> None:
+    fake.fault(f"POST {UPLOADS}", *[says(202, Location=location)] * 9)
+    with pytest.raises(RegistryFailed, match=fake.host):
+        push(session, blobs, blobs.image(), name)
+
+
+def test_a_loop_of_redirects_ends(
+    fake: FakeRegistry, session: RegistrySession, blobs: FolderBlobs, others: FolderBlobs, pushed: str, name: ImageName
+) -> None:
+    fake.fault(f"GET {BLOB}", *[says(307, Location=f"{BLOB}x")] * 9)
+    with pytest.raises(RegistryRefused, match="HTTP 307"):
+        pull(session, name, others)
+
+
+def test_a_body_that_says_it_is_compressed_and_is_not(
+    fake: FakeRegistry, session: RegistrySession, name: ImageName, others: FolderBlobs
+) -> None:
+    fake.fault("GET", *[lambda handler: handler.answer(200, b"{}", {"Content-Encoding": "gzip"})] * 3)
+    with pytest.raises(RegistryFailed, match="could not be asked to pull"):
         pull(session, name, others)
 
 

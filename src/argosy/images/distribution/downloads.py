@@ -64,12 +64,12 @@ class BlobDownload:
         done, fruitless = 0, 0
         while True:
             before = done
-            problem: httpx.TransportError | None = None
+            problem: httpx.RequestError | None = None
             try:
                 for block in self._from(done):
                     done += len(block)
                     yield block
-            except httpx.TransportError as broken:
+            except httpx.RequestError as broken:
                 problem = broken
             if done >= self.blob.size and problem is None:
                 return

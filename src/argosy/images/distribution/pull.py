@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from argosy.errors import RegistryFailed, RegistryRefused
 from argosy.images.distribution.documents import (
     ACCEPT,
-    LARGEST_BYTES,
     Document,
     Malformed,
     choose,
@@ -85,8 +84,6 @@ def _fetch(session: RegistrySession, path: str, reference: str) -> Document:
             f"The registry {session.host} has no {what}. Check its name and tag; for a private one log in: "
             f"`argosy image login {session.host} -u USER`.",
         )
-    if len(response.content) > LARGEST_BYTES:
-        raise malformed(session.host, what, Malformed(f"it is larger than {LARGEST_BYTES:,} bytes"))
     try:
         document = parse(response.content, response.headers.get("content-type", ""))
     except Malformed as problem:

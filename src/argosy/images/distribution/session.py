@@ -12,6 +12,7 @@ from urllib.parse import urljoin
 import httpx
 
 from argosy.errors import InvalidOption, RegistryFailed
+from argosy.images.distribution.documents import LARGEST_BYTES
 from argosy.images.distribution.logins import Login
 from argosy.images.distribution.names import DOCKER_HUB, is_loopback
 from argosy.images.distribution.patience import PASSING, Patience
@@ -75,24 +76,24 @@ class RegistrySession:
 
     def send(self, ask: Ask, accepted: tuple[int, ...]) -> httpx.Response:
         """The answer, read whole, when its status is one of `accepted`; repeated for what may pass, else an error."""
-        return self._check(ask, self._repeat(lambda: self._read(self._open(ask)), ask.what), accepted)
+        return self._check(ask, self._repeat(lambda: self._read(self._open(ask), ask.what), ask.what), accepted)
 
     def send_once(self, ask: Ask) -> httpx.Response:
-        """The answer, read whole, whatever its status. Raises httpx.TransportError."""
-        return self._read(self._open(ask))
+        """The answer, read whole, whatever its status. Raises httpx.RequestError."""
+        return self._read(self._open(ask), ask.what)
 
     @contextmanager
     def stream(self, ask: Ask, accepted: tuple[int, ...]) -> Iterator[httpx.Response]:
-        """As `send`, with the body still to be read, which may raise httpx.TransportError."""
+        """As `send`, with the body still to be read, which may raise httpx.RequestError."""
         response = self._repeat(lambda: self._open(ask), ask.what)
         try:
             if response.status_code not in accepted:
-                response.read()
+                response = self._read(response, ask.what)
             yield self._check(ask, response, accepted)
         finally:
             response.close()
 
-    def lost(self, what: str, problem: httpx.TransportError) -> RegistryFailed:
+    def lost(self, what: str, problem: httpx.RequestError) -> RegistryFailed:
         """A broken connection as an error for users."""
         cause = problem.__cause__ or problem
         while cause.__cause__ or cause.__context__:
@@ -121,7 +122,7 @@ class RegistrySession:
             last = number == self.patience.attempts
             try:
                 response = attempt()
-            except httpx.TransportError as problem:
+            except httpx.RequestError as problem:
                 if last or not _may_pass(problem):
                     raise self.lost(what, problem) from problem
                 self.patience.pause(self.host, number)
@@ -132,12 +133,24 @@ class RegistrySession:
             self.patience.pause(self.host, number, response)
         return response
 
-    def _read(self, response: httpx.Response) -> httpx.Response:
+    def _read(self, response: httpx.Response, what: str) -> httpx.Response:
+        """The answer with its body in memory, which is no place for more than a manifest may have."""
+        content = bytearray()
         try:
-            response.read()
+            for block in response.iter_bytes():
+                content += block
+                if len(content) > LARGEST_BYTES:
+                    raise RegistryFailed(
+                        self.host,
+                        f"The registry {self.host}, asked to {what}, sent an answer larger than {LARGEST_BYTES:,} "
+                        "bytes, which no manifest is. Nothing was kept.",
+                    )
         finally:
             response.close()
-        return response
+        # What they say of the body is about the one on the wire.
+        wire = ("content-encoding", "content-length", "transfer-encoding")
+        headers = [(name, value) for name, value in response.headers.multi_items() if name not in wire]
+        return httpx.Response(response.status_code, headers=headers, content=bytes(content), request=response.request)
 
     def _open(self, ask: Ask) -> httpx.Response:
         """The answer with its body unread, authorized and redirected."""
@@ -146,12 +159,12 @@ class RegistrySession:
             response = self._client.send(self._request(ask, url), stream=True)
             if response.status_code == 401 and challenges < _MOST_CHALLENGES and self._ours(url):
                 challenges += 1
-                self._read(response)
+                response = self._read(response, ask.what)
                 self._authorizer.answer(response, ask.scopes, ask.what)
             elif response.status_code in _REDIRECTS and ask.method in ("GET", "HEAD") and redirects < _MOST_REDIRECTS:
                 redirects += 1
-                self._read(response)
-                url = self._safe(urljoin(url, response.headers.get("location", "")))
+                response.close()
+                url = self._safe(url, response.headers.get("location", ""))
             else:
                 return response
 
@@ -167,14 +180,22 @@ class RegistrySession:
 
     def url(self, target: str) -> str:
         """`target` as a whole URL; a path, or what the registry gave us, which may be relative."""
-        return self._safe(urljoin(self._origin(), target))
+        return self._safe(self._origin(), target)
 
     def _ours(self, url: str) -> bool:
         ours, other = httpx.URL(self._base), httpx.URL(url)
         return (ours.scheme, ours.host, ours.port) == (other.scheme, other.host, other.port)
 
-    def _safe(self, url: str) -> str:
-        if httpx.URL(url).scheme != "https" and self._base.startswith("https:"):
+    def _safe(self, base: str, target: str) -> str:
+        """`target` as seen from `base`. RegistryFailed when it is no URL, or leads away from TLS."""
+        try:
+            url = urljoin(base, target)
+            scheme = httpx.URL(url).scheme
+        except (ValueError, httpx.InvalidURL):
+            raise RegistryFailed(
+                self.host, f"The registry {self.host} sends us on to {target[:200]!r}, which is no URL."
+            ) from None
+        if scheme != "https" and self._base.startswith("https:"):
             raise RegistryFailed(
                 self.host,
                 f"The registry {self.host} speaks https but sends us on to {url.partition('?')[0]}. Its proxy must "
@@ -195,14 +216,14 @@ class RegistrySession:
         hanging up; nothing secret is in it."""
         try:
             return self._client.get(f"http://{self.host}/v2/").status_code != 400
-        except httpx.TransportError:
+        except httpx.RequestError:
             return False
 
     def _send_to_realm(self, make: Callable[[], httpx.Request]) -> httpx.Response:
         def attempt() -> httpx.Response:
             request = make()
             request.extensions = {"timeout": _TIMEOUT.as_dict()}
-            return self._client.send(request)
+            return self._read(self._client.send(request, stream=True), "give us a token")
 
         return self._repeat(attempt, "give us a token")
 
@@ -220,7 +241,7 @@ def trusted(ca_file: str = "") -> ssl.SSLContext:
     return context
 
 
-def _may_pass(problem: httpx.TransportError) -> bool:
+def _may_pass(problem: httpx.RequestError) -> bool:
     """A wrong certificate and a wrong protocol stay what they are."""
     cause: BaseException | None = problem
     while cause is not None:

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -90,7 +89,11 @@ class Authorizer:
 
     def _fetch(self, asked: Mapping[str, str], scopes: frozenset[str], what: str) -> tuple[str, float]:
         realm = asked.get("realm", "")
-        if urlsplit(realm).scheme not in (("https", "http") if self._plain_http else ("https",)):
+        try:
+            scheme = httpx.URL(realm).scheme
+        except httpx.InvalidURL:
+            scheme = ""
+        if scheme not in (("https", "http") if self._plain_http else ("https",)):
             raise RegistryFailed(
                 self._host,
                 f"The registry {self._host} wants tokens from {realm!r}, which is no https address: a password is not "

@@ -108,7 +108,7 @@ class BlobUpload:
             before = done
             try:
                 response = self.session.send_once(self._chunk(location, done, end))
-            except httpx.TransportError as problem:
+            except httpx.RequestError as problem:
                 response, failure = None, f"the connection broke ({type(problem).__name__})"
             if response is not None and response.status_code in (201, 202, 204):
                 location, done = self._location(response), self._received(response, end)
@@ -167,7 +167,7 @@ class BlobUpload:
         ask = self._ask("PUT", url, headers=headers, content=lambda: self._read(start, self.blob.size), slow=True)
         try:
             response = self.session.send_once(ask)
-        except httpx.TransportError as problem:
+        except httpx.RequestError as problem:
             # It may have been the answer that was lost.
             if self.there():
                 return
