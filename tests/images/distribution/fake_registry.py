@@ -39,6 +39,7 @@ class FakeRegistry:
     check: Callable[[Seen], str | None] = lambda seen: None
     has_referrers: bool = False
     knows_range: bool = True
+    least_chunk_bytes: int | None = None
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     uploads: dict[str, bytearray] = field(default_factory=dict)
@@ -143,6 +144,8 @@ class Handler(BaseHTTPRequestHandler):
         received = uploads[upload]
         received += self.read()
         location = {"Location": f"/v2/{path}/blobs/uploads/{upload}?state=x%3D"}
+        if self.registry.least_chunk_bytes is not None:
+            location["OCI-Chunk-Min-Length"] = str(self.registry.least_chunk_bytes)
         if seen.method == "PUT":
             wanted = seen.query["digest"][0]
             if digest_of(bytes(received)) != wanted:

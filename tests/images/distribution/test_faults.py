@@ -147,6 +147,26 @@ def test_a_chunk_that_is_refused_is_sent_again(
     assert blobs.layer_of(digest) in fake.blobs
 
 
+def test_a_registry_that_keeps_nothing_is_left(
+    fake: FakeRegistry, session: RegistrySession, blobs: FolderBlobs, name: ImageName
+) -> None:
+    location = f"{UPLOADS}u0"
+    fake.fault(f"PATCH {UPLOADS}", *[says(202, Range="0-0", Location=location)] * 20)
+    with pytest.raises(RegistryFailed, match="takes chunks but keeps nothing"):
+        push(session, blobs, blobs.image(random_bytes(3 * CHUNK)), name, chunk_bytes=CHUNK)
+    assert fake.manifests == {}
+
+
+def test_chunks_are_as_long_as_the_registry_wants(
+    fake: FakeRegistry, session: RegistrySession, blobs: FolderBlobs, name: ImageName
+) -> None:
+    digest = blobs.image(random_bytes(3 * CHUNK))
+    fake.least_chunk_bytes = 2 * CHUNK
+    push(session, blobs, digest, name, chunk_bytes=CHUNK)
+    assert fake.asked(f"PATCH {UPLOADS}")[0].size == 2 * CHUNK
+    assert blobs.layer_of(digest) in fake.blobs
+
+
 def test_an_upload_that_the_registry_forgot_begins_anew(
     fake: FakeRegistry, session: RegistrySession, blobs: FolderBlobs, name: ImageName
 ) -> None:

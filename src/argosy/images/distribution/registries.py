@@ -1,6 +1,7 @@
 """The registries that this control plane can reach, with what it knows of each: logins, authorities, patience."""
 
 import ssl
+from dataclasses import replace
 from functools import cached_property
 
 from argosy.errors import InvalidOption
@@ -26,7 +27,8 @@ class Registries:
 
     def session(self, host: str) -> RegistrySession:
         """With the login that is stored for the host, else with Docker's, else with none. Close it."""
-        stored = self.logins.find(check_host(host))
+        host = check_host(host)
+        stored = self.logins.find(host)
         login, plain_http = stored or (None, False)
         if login is None or not login.known:
             login = find_login(host) or Login()
@@ -43,7 +45,8 @@ class Registries:
         if ":" in login.username:
             raise InvalidOption("the user", login.username, "a colon cannot stand in it")
         tried = login if login.known else find_login(host) or login
-        with RegistrySession(host, tried, plain_http, self._tls, self._patience) as session:
+        # Somebody waits for the answer, and can repeat the command.
+        with RegistrySession(host, tried, plain_http, self._tls, replace(self._patience, attempts=1)) as session:
             session.send(Ask("GET", "v2/", "log in"), (200,))
         return self.logins.add(host, login, plain_http)
 

@@ -97,36 +97,45 @@ class BlobUpload:
         location = response.headers.get("location", "")
         if not location:
             raise RegistryFailed(self.session.host, f"The registry {self.session.host} does not say where to push to.")
+        least = response.headers.get("oci-chunk-min-length", "")
+        if least.isascii() and least.isdigit():
+            self.chunk_bytes = max(self.chunk_bytes, int(least))
         return self.session.url(location)
 
     def _send(self, location: str) -> None:
         if self.blob.size <= self.chunk_bytes:
             return self._finish(location, self.blob.size)
-        done, fruitless, chunk_bytes = 0, 0, self.chunk_bytes
+        done, fruitless = 0, 0
         while done < self.blob.size:
-            end = min(done + chunk_bytes, self.blob.size)
+            failure, response = self._send_chunk(location, done)
             before = done
-            try:
-                response = self.session.send_once(self._chunk(location, done, end))
-            except httpx.RequestError as problem:
-                response, failure = None, f"the connection broke ({type(problem).__name__})"
-            if response is not None and response.status_code in (201, 202, 204):
-                location, done = self._location(response), self._received(response, end)
-            elif response is None or response.status_code in (*PASSING, 416):
-                failure = failure if response is None else f"HTTP {response.status_code}"
-                fruitless += 1
-                if fruitless >= self.session.patience.attempts:
-                    raise _Again(failure, response)
-                self.session.patience.pause(self.session.host, fruitless, response)
-                location, done = self._where(location, failure)
-            elif response.status_code in (400, 404):
-                raise _Again(f"it ended the upload with HTTP {response.status_code}")
+            if not failure and response is not None:
+                location, done = self._location(response), self._received(response, done + self.chunk_bytes)
+                failure = "it takes chunks but keeps nothing of them"
             else:
-                raise refusal(self.session.host, self.session.user, f"push to {self.path}", response)
-            if done > before:
-                fruitless = 0
+                self.session.patience.pause(self.session.host, fruitless + 1, response)
+                location, done = self._where(location, failure)
+            fruitless = 0 if done > before else fruitless + 1
+            if fruitless >= self.session.patience.attempts:
+                raise _Again(failure, response)
             self._tell("moving", done)
         return self._finish(location, 0)
+
+    def _send_chunk(self, location: str, start: int) -> tuple[str, httpx.Response | None]:
+        """What went wrong but may go well the next time, empty when all did; and the answer, if there was one."""
+        try:
+            response = self.session.send_once(
+                self._chunk(location, start, min(start + self.chunk_bytes, self.blob.size))
+            )
+        except httpx.RequestError as problem:
+            return f"the connection broke ({type(problem).__name__})", None
+        if response.status_code in (201, 202, 204):
+            return "", response
+        if response.status_code in (*PASSING, 416):
+            return f"HTTP {response.status_code}", response
+        if response.status_code in (400, 404):
+            raise _Again(f"it ended the upload with HTTP {response.status_code}", response)
+        raise refusal(self.session.host, self.session.user, f"push to {self.path}", response)
 
     def _chunk(self, location: str, start: int, end: int) -> Ask:
         headers = {
@@ -152,7 +161,7 @@ class BlobUpload:
         """By its Range header, `0-<last byte>`. A registry that has nothing says 0-0."""
         found = _RANGE.fullmatch(response.headers.get("range", ""))
         if not found:
-            return assumed
+            return min(assumed, self.blob.size)
         count = int(found[1]) + 1 if int(found[1]) else 0
         if count > self.blob.size:
             raise _Again(f"it says that it has {count:,} bytes of {self.blob.size:,}")
