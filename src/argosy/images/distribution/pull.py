@@ -12,7 +12,7 @@ from argosy.images.distribution.documents import (
     parse,
 )
 from argosy.images.distribution.downloads import BlobDownload
-from argosy.images.distribution.names import ImageName
+from argosy.images.distribution.names import ImageName, check_digest
 from argosy.images.distribution.progress import Moved, Progress, silent
 from argosy.images.distribution.session import Ask, RegistrySession
 from argosy.images.oci.blobs import OciBlobs
@@ -88,7 +88,8 @@ def _fetch(session: RegistrySession, path: str, reference: str) -> Document:
         document = parse(response.content, response.headers.get("content-type", ""))
     except Malformed as problem:
         raise malformed(session.host, what, problem) from None
-    asked = reference if ":" in reference else response.headers.get("docker-content-digest", document.digest)
+    said = response.headers.get("docker-content-digest", "")
+    asked = reference if ":" in reference else said if check_digest(said) else document.digest
     if document.digest != asked:
         raise RegistryFailed(
             session.host,
