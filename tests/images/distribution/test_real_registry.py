@@ -244,3 +244,26 @@ def test_an_interrupted_push_is_finished_by_the_next(plain: RegistrySession, blo
         resolve(plain, name)
     push(plain, blobs, digest, name)
     assert resolve(plain, name).digest == digest
+
+
+def test_an_interrupted_pull_is_finished_by_the_next(
+    plain: RegistrySession, blobs: FolderBlobs, others: FolderBlobs, require: Require
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(moved: Moved) -> None:
+        if moved.state == "moving":
+            raise Killed
+
+    digest, name = blobs.image(random_bytes(6_000_000)), fresh(plain)
+    push(plain, blobs, digest, name)
+    with pytest.raises(Killed):
+        pull(plain, name, others, progress=kill)
+    assert not others.has(blobs.layer_of(digest)) and not others.has(digest)
+    told: list[Moved] = []
+    pull(plain, name, others, progress=told.append)
+    config = str(blobs.document(digest)["config"]["digest"])
+    assert [moved.state for moved in told if moved.digest == config] == ["present"]
+    inspected = json.loads(skopeo(require, "inspect", others.tag(digest, "x")))
+    assert (inspected["Digest"], inspected["Layers"]) == (digest, [blobs.layer_of(digest)])
