@@ -65,7 +65,7 @@ def test_an_image_in_dockers_own_format_is_pulled(
     name = fresh(plain)
     source = blobs.tag(blobs.image(), "x")
     skopeo(require, "copy", "--format=v2s2", "--dest-tls-verify=false", source, f"docker://{name}")
-    assert pull(plain, name, others, platform="linux/amd64").media_type.startswith("application/vnd.docker.")
+    assert pull(plain, name, others, platforms=["linux/amd64"]).media_type.startswith("application/vnd.docker.")
 
 
 def test_an_index_is_pulled_whole_or_for_one_platform(
@@ -75,18 +75,33 @@ def test_an_index_is_pulled_whole_or_for_one_platform(
     index, name = blobs.index(amd64=amd64, arm64=arm64), fresh(plain)
     push(plain, blobs, index, name)
     whole = pull(plain, name, others)
-    assert (whole.digest, whole.platforms) == (index, {"linux/amd64": amd64, "linux/arm64": arm64})
+    assert (whole.digest, whole.manifests) == (index, {"linux/amd64": amd64, "linux/arm64": arm64})
     assert others.digests() == blobs.digests()
     one = FolderBlobs(tmp_path / "one")
-    pulled = pull(plain, name, one, platform="linux/arm64/v8")
-    assert (pulled.digest, pulled.resolved) == (arm64, index)
-    assert not one.has(index) and not one.has(amd64) and one.has(one.layer_of(arm64))
-    with pytest.raises(UserError, match=r"'linux/s390x'; it has linux/amd64, linux/arm64"):
-        pull(plain, name, one, platform="linux/s390x")
+    pulled = pull(plain, name, one, platforms=["linux/arm64/v8"])
+    assert (pulled.digest, pulled.manifests) == (index, {"linux/arm64": arm64})
+    assert one.digests() == others.digests() - {amd64, *_parts(others, amd64)}
     # What was pulled for one platform cannot be pushed as if it were all of it.
-    one.add([blobs.path(index).read_bytes()])
     with pytest.raises(UserError, match="for linux/amd64, which is not stored here"):
         push(plain, one, index, fresh(plain))
+    none = FolderBlobs(tmp_path / "none")
+    with pytest.raises(UserError, match=r"'linux/s390x'; it has linux/amd64, linux/arm64"):
+        pull(plain, name, none, platforms=["linux/amd64", "linux/s390x"])
+    assert none.digests() == set()
+
+
+def _parts(blobs: FolderBlobs, digest: str) -> set[str]:
+    manifest = blobs.document(digest)
+    return {manifest["config"]["digest"], *(layer["digest"] for layer in manifest["layers"])}
+
+
+def test_a_base_is_brought_in_by_its_reference(
+    plain: RegistrySession, registries: Registries, blobs: FolderBlobs, others: FolderBlobs
+) -> None:
+    index, name = blobs.index(amd64=blobs.image(b"a"), arm64=blobs.image(b"b", "arm64")), fresh(plain)
+    push(plain, blobs, index, name)
+    assert registries.pull(str(name), ["linux/amd64", "linux/arm64"], others) == index
+    assert others.digests() == blobs.digests()
 
 
 def test_a_pull_by_digest_does_not_follow_the_tag(

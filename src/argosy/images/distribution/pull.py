@@ -1,10 +1,12 @@
 """Pull an image into a blob store, for one platform or for all."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from argosy.errors import RegistryFailed, RegistryRefused
 from argosy.images.distribution.documents import (
     ACCEPT,
+    Descriptor,
     Document,
     Malformed,
     choose,
@@ -20,15 +22,13 @@ from argosy.images.oci.blobs import OciBlobs
 
 @dataclass(frozen=True)
 class Pulled:
-    """`digest` is what is stored: the manifest of the platform, or all of it when no platform was asked for.
-    `resolved` is what the name meant in the registry, an index perhaps; `platforms` maps what an index offers to
-    digests."""
+    """`digest` is what the name means in the registry: a manifest, or an index, whose fetched manifests `manifests`
+    has by platform."""
 
     name: ImageName
     digest: str
-    resolved: str
     media_type: str
-    platforms: dict[str, str] = field(default_factory=dict)
+    manifests: dict[str, str] = field(default_factory=dict)
 
 
 def pull(
@@ -36,23 +36,23 @@ def pull(
     name: ImageName,
     blobs: OciBlobs,
     *,
-    platform: str | None = None,
+    platforms: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Pulled:
-    """Bring `name` into `blobs`, each blob verified by its digest, the manifests last.
+    """Bring `name` into `blobs`, each blob verified by its digest, manifests after their blobs, the index last.
 
-    `platform` is `os/architecture[/variant]`; without it an index comes whole. An image that is no index is not asked
-    which platform it is for. What is stored already is not fetched, so an interrupted pull is simply repeated. Raises
-    RegistryRefused, RegistryFailed, and UserError for a platform that the image is not for.
+    `platforms` are `os/architecture[/variant]`: of an index only those are fetched, without them all. An image that is
+    no index is not asked which platform it is for. What is stored already is not fetched, so an interrupted pull is
+    simply repeated. Raises RegistryRefused, RegistryFailed, and UserError for a platform that the image is not for.
     """
     root = resolve(session, name)
-    wanted = root
-    if platform is not None and root.children:
-        child = choose(name.host, f"{name.path}:{name.tag}" if name.tag else name.path, root, platform)
-        wanted = _fetch(session, name.path, child.digest)
-    _store(session, name.path, blobs, wanted, progress)
-    platforms = {child.platform: child.digest for child in root.children if child.platform}
-    return Pulled(name, wanted.digest, root.digest, wanted.media_type, platforms)
+    shown = f"{name.path}:{name.tag}" if name.tag else name.path
+    # Chosen before anything is fetched: the last one may be missing.
+    children = [choose(name.host, shown, root, platform) for platform in platforms] if root.children else []
+    _store(session, name.path, blobs, root, children or list(root.children), progress)
+    return Pulled(
+        name, root.digest, root.media_type, {child.platform: child.digest for child in children or root.children}
+    )
 
 
 def resolve(session: RegistrySession, name: ImageName) -> Document:
@@ -60,9 +60,17 @@ def resolve(session: RegistrySession, name: ImageName) -> Document:
     return _fetch(session, name.path, name.reference)
 
 
-def _store(session: RegistrySession, path: str, blobs: OciBlobs, document: Document, progress: Progress) -> None:
-    for child in document.children:
-        _store(session, path, blobs, _fetch(session, path, child.digest), progress)
+def _store(
+    session: RegistrySession,
+    path: str,
+    blobs: OciBlobs,
+    document: Document,
+    children: Sequence[Descriptor],
+    progress: Progress,
+) -> None:
+    for child in children:
+        inner = _fetch(session, path, child.digest)
+        _store(session, path, blobs, inner, inner.children, progress)
     for blob in document.blobs:
         # Layers with a URL of their own are the ones that registries do not hold.
         if not blob.urls:

@@ -1,15 +1,18 @@
 """The registries that this control plane can reach, with what it knows of each: logins, authorities, patience."""
 
 import ssl
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
 from argosy.errors import InvalidOption
 from argosy.images.distribution.docker_config import find_login
 from argosy.images.distribution.logins import Login, Logins
-from argosy.images.distribution.names import check_host
+from argosy.images.distribution.names import ImageName, check_host
 from argosy.images.distribution.patience import Patience
+from argosy.images.distribution.pull import pull
 from argosy.images.distribution.session import Ask, RegistrySession, trusted
+from argosy.images.oci.blobs import OciBlobs
 from argosy.records import RegistryLogin
 
 
@@ -33,6 +36,12 @@ class Registries:
         if login is None or not login.known:
             login = find_login(host) or Login()
         return RegistrySession(host, login, plain_http, self._tls, self._patience)
+
+    def pull(self, reference: str, platforms: Sequence[str], blobs: OciBlobs) -> str:
+        """Bring an image into `blobs`, an index for these platforms alone; the digest that `reference` names now."""
+        name = ImageName.parse(reference)
+        with self.session(name.host) as session:
+            return pull(session, name, blobs, platforms=platforms).digest
 
     def log_in(self, host: str, login: Login, plain_http: bool = False) -> RegistryLogin:
         """Try the login, and keep it when the registry accepts it. Raises RegistryRefused, RegistryFailed.
