@@ -50,9 +50,8 @@ def pull(
     # Chosen before anything is fetched: the last one may be missing.
     children = [choose(name.host, shown, root, platform) for platform in platforms] if root.children else []
     _store(session, name.path, blobs, root, children or list(root.children), progress)
-    return Pulled(
-        name, root.digest, root.media_type, {child.platform: child.digest for child in children or root.children}
-    )
+    fetched = {child.platform: child.digest for child in children or root.children if child.platform}
+    return Pulled(name, root.digest, root.media_type, fetched)
 
 
 def resolve(session: RegistrySession, name: ImageName) -> Document:
