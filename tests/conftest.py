@@ -51,6 +51,8 @@ PARTS = {
     "curl": Part(("curl",), "apt-get install curl"),
     "faketime": Part(("faketime",), "apt-get install faketime"),
     "openssl": Part(("openssl",), "apt-get install openssl"),
+    "docker-registry": Part(("docker-registry",), "apt-get install docker-registry"),
+    "skopeo": Part(("skopeo",), "apt-get install skopeo"),
     **{f"python{x}": PythonPart((x,), f"uv python install {x}") for x in ("3.10", "3.11", "3.12", "3.13")},
 }
 

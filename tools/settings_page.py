@@ -23,7 +23,9 @@ in one:
 |---|---|
 | `ARGOSY_HOME` | the folder that holds everything; default `~/.argosy` |
 | `ARGOSY_TOKEN` | the control plane's token; default: the file `token` in the home, which only its owner can read |
-| `ARGOSY_MASTER_KEY` | the key that seals service keys at rest; default: the file `master.key` in the home |
+| `ARGOSY_MASTER_KEY` | seals service keys and registry logins at rest; default: the file `master.key` in the home |
+| `DOCKER_CONFIG` | folder of the Docker config, which registries without a login are used with; default `~/.docker` |
+| `SSL_CERT_FILE` | certificate authorities to trust instead of the system's |
 | `ARGOSY_URL`, `ARGOSY_CA_FILE` | a control plane elsewhere, and the certificate authority to trust for it |
 """
 

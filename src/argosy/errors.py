@@ -10,6 +10,7 @@ Error                               base: code, HTTP status, message, details
 │   ├── InvalidSchema               a schema file that cannot be read
 │   ├── InvalidDependencies         a conda or requirements file that cannot be read or resolved
 │   ├── FetchFailed                 a URL, or the way there, did not deliver
+│   ├── RegistryRefused             a container registry does not let us, or has no such image
 │   ├── PythonNotFound              no interpreter for the manifest's Python
 │   ├── Unauthorized           401  no token, or a wrong one
 │   ├── NotFound               404  nothing of that name
@@ -23,6 +24,7 @@ Error                               base: code, HTTP status, message, details
     ├── GatewayFailed               HAProxy is missing or does not obey
     ├── StorageFailed               disk full, read-only or corrupt
     ├── PortInUse                   somebody else listens there
+    ├── RegistryFailed         502  a container registry did not answer, or not what was asked for
     ├── ConnectionLost         503  the other side went away before it answered
     ├── TimedOut               504  something waited for did not happen in time
     └── NotRunning             503  the control plane does not answer
@@ -120,6 +122,15 @@ class FetchFailed(UserError):
         super().__init__(f"{url} could not be fetched: {problem}", {"url": url})
 
 
+class RegistryRefused(UserError):
+    """`host` is the registry; `message` says what was asked of it."""
+
+    code = "registry_refused"
+
+    def __init__(self, host: str, message: str) -> None:
+        super().__init__(message, {"registry": host})
+
+
 class PythonNotFound(UserError):
     code = "python_not_found"
 
@@ -213,6 +224,15 @@ class PortInUse(SystemFailure):
             f"Port {port} on {host} is in use by another program. Choose another with {option} N, or 0 for a free one.",
             {"port": port},
         )
+
+
+class RegistryFailed(SystemFailure):
+    """`host` is the registry; `message` says what was asked of it."""
+
+    code, status = "registry_failed", 502
+
+    def __init__(self, host: str, message: str) -> None:
+        super().__init__(message, {"registry": host})
 
 
 class ConnectionLost(SystemFailure):

@@ -248,6 +248,19 @@ class Environment:
 
 
 @dataclass(frozen=True)
+class RegistryLogin:
+    """Who we are at a container registry `host[:port]`; the password is never part of an answer.
+
+    `username` is empty when only the use of `plain_http` was agreed.
+    """
+
+    host: str
+    username: str
+    plain_http: bool
+    created_at: str
+
+
+@dataclass(frozen=True)
 class ServiceSettings:
     """Limits and switches of a service. Hot ones reach running replicas at once; cold ones make a new revision.
 

@@ -45,6 +45,9 @@ class Settings:
     log_limit_bytes: int = _setting(
         10_000_000, "size at which a log file is rotated, in bytes; one older file is kept", least=1
     )
+    registry_ca_file: str = _setting(
+        "", "PEM file of certificate authorities to trust for container registries, beside the system's"
+    )
     tls_cert: str = _setting("", "PEM certificate chain of the control plane and the gateway; with tls_key")
     tls_key: str = _setting("", "PEM private key that belongs to tls_cert")
     tls_auto: bool = _setting(False, "make an own certificate authority and use it")
@@ -115,6 +118,11 @@ class Home:
     @property
     def master_key(self) -> Path:
         return self.path / "master.key"
+
+    @property
+    def registries(self) -> Path:
+        """Logins at container registries, sealed."""
+        return self.path / "registries.json"
 
     @property
     def lock(self) -> Path:

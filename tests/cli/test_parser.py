@@ -33,7 +33,7 @@ def test_the_commands_are_these() -> None:
     ]  # fmt: skip
     assert sorted(leaf.prog.removeprefix("argosy ") for leaf in ALL) == sorted(
         ["up", "down", "server", "status", "doctor", "version", "completion", "serve"]
-        + ["schema infer", "schema diff", "manifest test"]
+        + ["schema infer", "schema diff", "manifest test", "image login", "image logout"]
         + [f"model {verb}" for verb in ("register", "list", "show", "download", "alias", "tag", "delete")]
         + [f"{noun} {verb}" for noun in ("manifest", "image", "env") for verb in ("create", "list", "show", "delete")]
         + [f"service {verb}" for verb in ("create", "update", "list", "show", "run", "usage", "keys", "logs", "history",
@@ -94,6 +94,9 @@ def test_the_help_is_golden(
         ("completion powershell", "no value 'powershell'"),
         ("service create x", "-f score.py"),
         ("image create -n x", "--manifest MANIFEST, or"),
+        ("image login registry.example.com", "-u USER"),
+        ("image login registry.example.com --password-stdin --plain-http", "-u USER"),
+        ("image login registry.example.com -u ann", "--password-stdin"),
         ("manifest create -f score.py", "-n NAME is missing"),
         ("model tag iris:1", "nothing to change"),
         ("model tag iris:1 stage", "no tag"),

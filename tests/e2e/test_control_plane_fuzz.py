@@ -11,7 +11,9 @@ CHECKS = "not_a_server_error,content_type_conformance,response_schema_conformanc
 def test_nothing_breaks_the_control_plane(argosy: Argosy, tmp_path: Path) -> None:
     token = (argosy.home / "token").read_text().strip()
     document = f"{argosy.address['url']}/openapi.json"
-    fuzz(document, token, tmp_path, "--checks", CHECKS, "--exclude-path", "/v1/shutdown", examples=15)
+    # A login asks whatever host the fuzzer thinks of: its bad input is in tests/server/test_registries.py.
+    left_out = ("--exclude-path", "/v1/shutdown", "--exclude-path", "/v1/registries/{host}")
+    fuzz(document, token, tmp_path, "--checks", CHECKS, *left_out, examples=15)
     assert argosy.json("status")
     logs = [path.read_text(errors="replace") for path in (argosy.home / "logs").glob("*.log")]
     assert logs and not any("Traceback" in log for log in logs)

@@ -16,6 +16,7 @@ from sdk.fake_control_plane import Answer, FakeControlPlane, error, model, opera
 
 KEYS = {"primary": "p", "secondary": "s"}
 ENVIRONMENT = {"name": "local", "kind": "process", "created_at": ""}
+LOGIN = {"host": "r.example:5000", "username": "ann", "plain_http": False, "created_at": ""}
 DONE = operation(result={"service": "iris"})
 STATUS = {"version": "1", "pid": 1, "url": "u", "home": "h", "started_at": "", "gateway": {}}
 
@@ -40,6 +41,10 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, str, Any, Any]] = [
     ("environments.create", ("local",), {}, "POST", "/v1/environments", {"name": "local", "kind": "process"},
      ENVIRONMENT),
     ("environments.delete", ("local",), {}, "DELETE", "/v1/environments/local", None, None),
+    ("registries.list", (), {}, "GET", "/v1/registries", None, page(LOGIN)),
+    ("registries.login", ("r.example:5000", "ann", "pw"), {}, "POST", "/v1/registries/r.example%3A5000",
+     {"username": "ann", "password": "pw", "plain_http": False}, LOGIN),
+    ("registries.logout", ("r.example",), {}, "DELETE", "/v1/registries/r.example", None, None),
     ("services.list", (), {}, "GET", "/v1/services", None, page(service())),
     ("services.show", ("iris",), {}, "GET", "/v1/services/iris", None, service()),
     ("services.create", ("iris",), {"image": "iris:1", "replicas": 2, "settings": {"cpu": 1.0}}, "POST", "/v1/services",

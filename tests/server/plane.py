@@ -8,6 +8,10 @@ from typing import Any
 import httpx
 
 from argosy.environments.registry import EnvironmentRegistry
+from argosy.images.distribution.logins import Logins
+from argosy.images.distribution.patience import Patience
+from argosy.images.distribution.registries import Registries
+from argosy.keys import Vault, new_key
 from argosy.manifests.create import ManifestBuilder
 from argosy.records import Reference
 from argosy.server.app import build_app
@@ -94,6 +98,7 @@ class Plane:
             recipes=ManifestBuilder(shelf.models, shelf.manifests, shelf.blobs, Settings()),
             images=shelf.images,
             image_builder=FakeBuilder(shelf),  # type: ignore[arg-type]
+            registries=Registries(Logins(home.registries, Vault(new_key())), patience=Patience(first_s=0.01)),
             environments=EnvironmentRegistry(shelf.database),
             services=services.registry,
             keyring=services.keyring,

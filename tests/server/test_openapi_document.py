@@ -39,6 +39,7 @@ def test_every_operation_has_a_name_of_its_own_and_a_noun(document: dict[str, An
         "/healthz", "/v1/status", "/v1/blobs", "/v1/models", "/v1/models/{name}", "/v1/models/{name}/{version}",
         "/v1/models/{name}/aliases/{alias}", "/v1/models/{name}/{version}/files/{path}", "/v1/manifests",
         "/v1/manifests/{name}/{version}/files/{path}", "/v1/images", "/v1/images/{name}/{version}",
+        "/v1/registries", "/v1/registries/{host}",
         "/v1/environments/{name}", "/v1/services/{name}", "/v1/services/{name}/keys",
         "/v1/services/{name}/keys/{slot}", "/v1/services/{name}/usage", "/v1/services/{name}/history",
         "/v1/services/{name}/rollback", "/v1/services/{name}/logs", "/v1/operations", "/v1/operations/{operation}",

@@ -2,7 +2,7 @@
 
 import argparse
 
-from argosy.cli import jobs, parsing, recipe_options
+from argosy.cli import image_login, jobs, parsing, recipe_options
 from argosy.cli.output import Block, Pairs, Table
 from argosy.cli.parsing import Parser, leaf
 from argosy.cli.session import Session
@@ -43,6 +43,7 @@ def build(parser: Parser, name: str) -> None:
     )
     delete.add_argument("reference", metavar="NAME:VERSION", help="the version to delete")
     delete.add_argument("--yes", action="store_true", help="do not ask")
+    image_login.build(group)
 
 
 def create_image(args: argparse.Namespace, session: Session) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 
 from argosy.errors import ConnectionLost, Error, InvalidFile
-from argosy.sdk import control, environments, images, manifests, models, operations, scoring, services
+from argosy.sdk import control, environments, images, manifests, models, operations, registries, scoring, services
 from argosy.sdk.address import Address, check_url, locate
 from argosy.sdk.transport import tls_context, translate, unreachable
 from argosy.sdk.wire import CHUNK_BYTES, Flow, Request, Response, Sleep, Step, check, method_signature
@@ -189,6 +189,12 @@ class AsyncImages(AsyncGroup):
     delete = awaitable(images.delete)
 
 
+class AsyncRegistries(AsyncGroup):
+    login = awaitable(registries.login)
+    list = awaitable(registries.list_all)
+    logout = awaitable(registries.logout)
+
+
 class AsyncEnvironments(AsyncGroup):
     create = awaitable(environments.create)
     list = awaitable(environments.list_all)
@@ -246,6 +252,7 @@ class AsyncClient(AsyncGroup):
         self.models = AsyncModels(self._transport)
         self.manifests = AsyncManifests(self._transport)
         self.images = AsyncImages(self._transport)
+        self.registries = AsyncRegistries(self._transport)
         self.environments = AsyncEnvironments(self._transport)
         self.services = AsyncServices(self._transport)
         self.operations = AsyncOperations(self._transport)

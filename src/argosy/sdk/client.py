@@ -15,6 +15,7 @@ from argosy.sdk import (
     manifests,
     models,
     operations,
+    registries,
     scoring,
     services,
 )
@@ -102,6 +103,12 @@ class Images(Group):
     delete = blocking(images.delete)
 
 
+class Registries(Group):
+    login = blocking(registries.login)
+    list = blocking(registries.list_all)
+    logout = blocking(registries.logout)
+
+
 class Environments(Group):
     create = blocking(environments.create)
     list = blocking(environments.list_all)
@@ -170,6 +177,7 @@ class Client(Group):
         self.models = Models(self._transport)
         self.manifests = Manifests(self._transport)
         self.images = Images(self._transport)
+        self.registries = Registries(self._transport)
         self.environments = Environments(self._transport)
         self.services = Services(self._transport)
         self.operations = Operations(self._transport)

@@ -30,6 +30,8 @@ def main() -> int:
     arguments = _parser().parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # It would log every URL, and those of a registry's storage are signed.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         home = Home.locate()
         home.prepare()

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from argosy.errors import Error, StorageFailed, SystemFailure, Unauthorized, UserError
 from argosy.keys import key_hash, same
-from argosy.server.api import environments, images, manifests, models, operations, services, system
+from argosy.server.api import environments, images, manifests, models, operations, registries, services, system
 from argosy.server.control import Control
 
 log = logging.getLogger(__name__)
@@ -45,12 +45,12 @@ def build_app(control: Control, token: str, version: str) -> ASGIApp:
     app = FastAPI(
         title="Argosy control plane",
         version=version,
-        description="Models, manifests, images, environments, services and operations.",
+        description="Models, manifests, images, registries, environments, services and operations.",
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
     )
-    for module in (models, manifests, images, environments, services, operations, system):
+    for module in (models, manifests, images, registries, environments, services, operations, system):
         app.include_router(module.router(control))
     _documents(app)
     app.add_exception_handler(Error, _answer_error)

@@ -27,6 +27,8 @@ from argosy.gateway.logs import rotate
 from argosy.gateway.supervisor import free_port
 from argosy.gateway.tls import TlsFiles, own_ca
 from argosy.images.build import ImageBuilder
+from argosy.images.distribution.logins import Logins
+from argosy.images.distribution.registries import Registries
 from argosy.images.registry import ImageRegistry
 from argosy.keys import Vault, new_key, read_or_make, write_private
 from argosy.manifests.create import ManifestBuilder
@@ -139,6 +141,7 @@ class ControlPlane:
             recipes=recipes,
             images=images,
             image_builder=builder,
+            registries=Registries(Logins(home.registries, vault), settings.registry_ca_file),
             environments=environments,
             services=services,
             keyring=keyring,

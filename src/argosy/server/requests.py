@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints
 
 from argosy.records import FileEntry
 
@@ -64,6 +64,13 @@ class ImageBody(_Body):
     name: Name
     manifest: str | ManifestBody
     description: str = Field(default="", max_length=10_000)
+
+
+class RegistryBody(_Body):
+    username: str = Field(default="", max_length=255)
+    # Secret, so that it is not printed where the body is.
+    password: SecretStr = Field(default=SecretStr(""), max_length=65_536)
+    plain_http: bool = False
 
 
 class EnvironmentBody(_Body):

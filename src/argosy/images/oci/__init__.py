@@ -1,0 +1,1 @@
+"""OCI layouts: where blobs lie, and how images are made of them."""
