@@ -46,7 +46,7 @@ class Tuner:
         return [Step("tune", self._tune, waits=True)]
 
     def last(self, name: str) -> dict[str, Any]:
-        """What the last tuning of a service found. NotFound before the first one."""
+        """What the last tuning of a service found. NotTuned before the first one."""
         self._services.get(name)
         try:
             found: dict[str, Any] = json.loads((self._home.services / name / "tuning.json").read_text())
@@ -150,7 +150,8 @@ class Tuner:
     def _check_there(self, stored: Stored) -> None:
         """NotFound when the service was deleted meanwhile, also when there is another one of its name."""
         now = self._services.get(stored.name)
-        if now.id != stored.id or now.deleting:
+        # The database may give the same id again.
+        if (now.id, now.created_at) != (stored.id, stored.created_at) or now.deleting:
             raise NotFound("service", stored.name)
 
     def _save(self, stored: Stored, found: dict[str, Any]) -> None:
