@@ -14,6 +14,7 @@ Error                               base: code, HTTP status, message, details
 │   ├── PythonNotFound              no interpreter for the manifest's Python
 │   ├── Unauthorized           401  no token, or a wrong one
 │   ├── NotFound               404  nothing of that name
+│   ├── NotTuned               404  a service without load curves
 │   ├── Conflict               409  exists already, or another operation runs
 │   ├── InUse                  409  something else still needs it
 │   ├── PreconditionFailed     412  changed since it was read
@@ -163,6 +164,13 @@ class NotFound(UserError):
         if not hint and noun != "operation":
             hint = f"`argosy {command} list` shows what there is."
         super().__init__(f"There is no {noun} {name!r}. {hint}".rstrip(), {"noun": noun, "name": name})
+
+
+class NotTuned(UserError):
+    code, status = "tuning_not_found", 404
+
+    def __init__(self, service: str) -> None:
+        super().__init__(f"Service {service} has not been tuned yet. `argosy service tune {service}` does it.")
 
 
 class Conflict(UserError):

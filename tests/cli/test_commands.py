@@ -267,7 +267,7 @@ def test_the_three_stages_by_hand(argosy: Argosy, fake: FakeControlPlane, tmp_pa
 
 
 def test_status_of_what_runs_and_of_what_does_not(argosy: Argosy, fake: FakeControlPlane, home: Path) -> None:
-    gateway = {"url": "http://127.0.0.1:7780", "pid": 7, "version": "2.8"}
+    gateway = {"url": "http://127.0.0.1:7780", "pid": 7, "version": "2.8", "services": ["iris", "tips"]}
     fake.answer("GET", "/v1/status", {"version": "9", "pid": 5, "url": fake.url, "home": str(home), "started_at": "",
                                       "gateway": gateway, "counts": {"services": 1}})  # fmt: skip
     fake.answer("GET", "/v1/services", page(service()))
@@ -278,7 +278,8 @@ def test_status_of_what_runs_and_of_what_does_not(argosy: Argosy, fake: FakeCont
         gateway,
         "iris",
     )
-    assert "http://127.0.0.1:7780" in argosy("status").out
+    shown = argosy("status").out
+    assert "http://127.0.0.1:7780" in shown and "iris, tips" in shown
     stopped = argosy("status", "-o", "json", ARGOSY_URL="")
     assert (stopped.code, json.loads(stopped.out)) == (0, {"state": "stopped", "home": str(home), "url": None})
 
@@ -292,3 +293,42 @@ def test_commands_may_run_side_by_side(argosy: Argosy, fake: FakeControlPlane) -
     for thread in threads:
         thread.join()
     assert codes == [0] * 4
+
+
+def tuned(**current: object) -> dict[str, object]:
+    point = {"clients": 1, "rate": 100.0, "p50_ms": 1.0, "p99_ms": 2.0, "cores": 1.0}
+    plain = {"slots": 1, "batch": 1, "points": [point], "able": True, "reason": "", "knee": 1}
+    unable = {"slots": 1, "batch": 32, "points": [], "able": False, "reason": "it is async", "knee": None}
+    proposal = {"max_concurrent_requests": 1, "max_batch_size": 1, "max_queued_requests": 9, "replicas": 2,
+                "rate": 140.0, "reasons": ["no batches: it is async"]}  # fmt: skip
+    now = {"max_batch_size": 1, "autoscale_enabled": False, "max_replicas": 10}
+    return {"service": "iris", "curves": [plain, unable], "proposal": proposal, "current": now | current}
+
+
+@pytest.mark.parametrize(
+    ("current", "options"),
+    [({}, " -z 2"), ({"max_batch_size": 8}, " --max-batch-size 1 -z 2"), ({"autoscale_enabled": True}, "")],
+)
+def test_the_command_of_a_tuning(
+    argosy: Argosy, fake: FakeControlPlane, current: dict[str, object], options: str
+) -> None:
+    fake.answer("GET", "/v1/services/iris/tuning", tuned(**current))
+    ran = argosy("service", "tune", "iris", "--last")
+    wanted = "argosy service update iris --max-concurrent-requests 1 --max-queued-requests 9"
+    assert (ran.code, ran.out.splitlines()[-1]) == (0, wanted + options)
+    told = "the 10 of max_replicas carry 700 requests/s, --max-replicas 2 would carry 140"
+    assert (told in ran.out) == ("autoscale_enabled" in current)
+
+
+def test_the_batches_of_a_service(argosy: Argosy, fake: FakeControlPlane) -> None:
+    def shown(**serving: object) -> str:
+        recipe = {"models": [], "runtime": "python:3.12", "script": "score.py", "files": [], "serving": serving,
+                  "lock": {"python": "3.12", "text": ""}}  # fmt: skip
+        found = {"name": "iris", "version": 1, "digest": "d", "recipe": recipe, "created_at": ""}
+        fake.answer("GET", "/v1/manifests/iris/1", found)
+        return argosy("service", "show", "iris").out
+
+    fake.answer("GET", "/v1/services/iris", service(manifest="iris:1"))
+    assert "up to 8 rows, waiting 5 ms for more" in shown(max_batch_size=8, max_batch_delay_ms=5)
+    assert "up to 8 rows, of what waits already" in shown(max_batch_size=8)
+    assert "batches" not in shown()

@@ -232,7 +232,7 @@ def test_recipes(argosy: Argosy, recipe: RecipeFolder, tmp_path: Path, options: 
         (("env", "create", "local"), "local"),
         (("service", "rollback", "steady"), "nothing to go back to"),
         (("service", "rollback", "steady", "--to", "9"), "9"),
-        (("service", "update", "steady"), "nothing to change"),
+        (("service", "update", "steady"), "Nothing to change"),
         (("service", "update", "steady", "--image", "steady:9"), "steady:9"),
         (("service", "create", "steady", "--image", "steady:1"), "exists already"),
         (("service", "create", "new", "--image", "steady:1", "--env", "mars"), "mars"),

@@ -17,7 +17,7 @@ def run(numbers):
 
 def test_a_model_that_waits_gets_slots(argosy: Argosy, recipe: RecipeFolder, tmp_path: Path) -> None:
     argosy.ok("service", "create", "waits", "-m", recipe.model(2), *recipe.options(WAITS))
-    assert "service tune waits" in argosy.fails("service", "tune", "waits", "--last")
+    assert "waits has not been tuned yet" in argosy.fails("service", "tune", "waits", "--last")
     found = argosy.json("service", "tune", "waits", "--rate", "100")
     plain = [curve for curve in found["curves"] if curve["batch"] == 1]
     assert [curve["slots"] for curve in plain][:3] == [1, 2, 4]
@@ -42,7 +42,7 @@ def test_a_model_that_waits_gets_slots(argosy: Argosy, recipe: RecipeFolder, tmp
 def test_what_cannot_be_measured_is_said(argosy: Argosy, recipe: RecipeFolder) -> None:
     argosy.ok("service", "create", "picky", "-m", recipe.model(3), *recipe.options())
     problem = argosy.fails("service", "tune", "picky", "-d", '{"numbers": ["three"]}')
-    assert "/numbers/0" in problem
+    assert "/numbers/0" in problem and "{" not in problem, "the message, not the JSON around it"
     assert "no service" in argosy.fails("service", "tune", "nobody")
 
 
@@ -61,6 +61,7 @@ def run(numbers):
     service = argosy.json("service", "show", "batches")
     manifest = argosy.json("manifest", "show", service["manifest"])
     assert manifest["recipe"]["serving"] == {"max_batch_size": 16}
+    assert "up to 16 rows" in argosy.ok("service", "show", "batches").out
     key = argosy.key("batches")
 
     def score(number: int) -> int:
@@ -72,3 +73,35 @@ def run(numbers):
     with ThreadPoolExecutor(12) as pool:
         sizes = list(pool.map(score, range(12)))
     assert max(sizes) > 1
+
+
+def test_without_batches_the_rest_is_measured(argosy: Argosy, recipe: RecipeFolder) -> None:
+    script = """
+import asyncio
+
+async def run(numbers):
+    await asyncio.sleep(0.02)
+    return [2 * number for number in numbers]
+"""
+    argosy.ok("service", "create", "later", "-m", recipe.model(5), *recipe.options(script))
+    argosy.ok("service", "update", "later", "--autoscale-enabled", "true", "--max-replicas", 3)
+    found = argosy.json("service", "tune", "later", "--rate", "1.5")
+    batched = [curve for curve in found["curves"] if curve["batch"] > 1]
+    assert [(curve["able"], curve["points"]) for curve in batched] == [(False, [])]
+    assert "run() is async" in batched[0]["reason"]
+    assert any("run() is async" in reason for reason in found["proposal"]["reasons"])
+    shown = argosy.ok("service", "tune", "later", "--last").out
+    assert "the 3 of max_replicas carry" in shown
+    command = next(line for line in shown.splitlines() if line.startswith("argosy service update later "))
+    assert "-z" not in command
+    argosy.ok(*command.split()[1:])
+
+
+def test_streams_cannot_be_measured(argosy: Argosy, recipe: RecipeFolder) -> None:
+    script = """
+def run(numbers):
+    for number in numbers:
+        yield f"{number}\\n"
+"""
+    argosy.ok("service", "create", "flows", "-m", recipe.model(6), *recipe.options(script))
+    assert "streams cannot be measured" in argosy.fails("service", "tune", "flows")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from argosy.errors import Conflict, Error, InvalidName, InvalidOption, InvalidReference
+from argosy.errors import Conflict, Error, InvalidName, InvalidOption, InvalidReference, UserError
 from argosy.records import Environment, Model, Service, ServiceKeys
 from argosy.sdk.aio import AsyncClient
 from argosy.sdk.client import Client
@@ -235,7 +235,7 @@ def test_update_of_several_models_wants_references(run: Run, fake: FakeControlPl
     fake.answer("GET", "/v1/services/iris", service(models=["a:1", "b:2"]))
     with pytest.raises(InvalidOption, match="uses 2 models \\(a:1, b:2\\)"):
         run("services.update", "iris", model_files=[tmp_path / "new.pkl"])
-    with pytest.raises(InvalidOption, match="nothing to change"):
+    with pytest.raises(UserError, match="Nothing to change"):
         run("services.update", "iris")
     with pytest.raises(InvalidOption, match="not both"):
         run("services.update", "iris", image="iris:1", models=["iris:1"])

@@ -170,10 +170,14 @@ def test_a_busy_subject(runner: Runner) -> None:
     with pytest.raises(Conflict, match=first.id) as refused:
         runs.submit("work", "service/iris", {})
     assert refused.value.details == {"operation": first.id}
+    assert "works on service iris." in refused.value.message
+    part = runs.submit("work", "service/as/tuning", {})
+    with pytest.raises(Conflict, match="works on the tuning of service as\\."):
+        runs.submit("work", "service/as/tuning", {})
     other = runs.submit("work", "service/other", {})
     above = runs.submit("work", "service/iris", {}, supersedes=True)
     go_on.set()
-    assert [ended(runs, one).state for one in (first, other, above)] == ["succeeded"] * 3
+    assert [ended(runs, one).state for one in (first, part, other, above)] == ["succeeded"] * 4
 
 
 def test_a_repeated_request(runner: Runner) -> None:

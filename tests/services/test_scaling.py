@@ -82,6 +82,15 @@ def test_a_manual_number_needs_it_off(services: Services) -> None:
     assert services.registry.get("iris").wanted == 5
 
 
+@pytest.mark.parametrize(("given", "left"), [(None, 1), (0, 0)])
+def test_one_that_sleeps_is_not_stopped_when_it_is_turned_off(services: Services, given: int | None, left: int) -> None:
+    services.create(**AUTO, min_replicas=0)
+    services.settle()
+    assert services.registry.rescale("iris", 0)
+    services.update(replicas=given, changes={"autoscale_enabled": False})
+    assert services.registry.get("iris").wanted == left
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [({"min_replicas": 11}, "min_replicas"), ({"max_replicas": 0}, "max_replicas"), ({"target_utilization": 0}, "1"),

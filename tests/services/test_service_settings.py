@@ -49,6 +49,16 @@ def test_what_cannot_be(name: str, value: object) -> None:
         changed(DEFAULTS, {name: value})
 
 
+@pytest.mark.parametrize("name", ["min_replicas", "max_replicas", "target_utilization"])
+def test_what_only_the_autoscaler_uses_needs_it(name: str) -> None:
+    with pytest.raises(InvalidOption, match=f"{name} cannot be 2: .*--autoscale-enabled true"):
+        changed(DEFAULTS, {name: 2})
+    scaled = changed(DEFAULTS, {name: 2, "autoscale_enabled": True})
+    assert getattr(changed(scaled, {name: 3}), name) == 3
+    with pytest.raises(InvalidOption, match=name):
+        changed(scaled, {name: 3, "autoscale_enabled": False})
+
+
 def test_cold_settings_need_new_replicas() -> None:
     hot = {"max_queued_requests": 1, "log_level": "debug", "public_docs": True, "overload_status": 503}
     assert not is_cold(DEFAULTS, changed(DEFAULTS, hot))

@@ -22,8 +22,8 @@ WAITING = [
 
 
 def test_the_knee_is_where_more_callers_only_wait_longer() -> None:
-    assert BUSY[0].knee.clients == 1
-    assert WAITING[2].knee.clients == 4
+    assert BUSY[0].knee is not None and BUSY[0].knee.clients == 1
+    assert WAITING[2].knee is not None and WAITING[2].knee.clients == 4
 
 
 def test_slots_are_added_while_they_help() -> None:
@@ -55,9 +55,18 @@ def test_batches_must_pay() -> None:
     idle = curve(1, 32, (1, 850, 1.3), (32, 1100, 40))
     assert propose([*BUSY, worth], 500, 2, None).max_batch_size == 32
     assert propose([*BUSY, idle], 500, 2, None).max_batch_size == 1
-    unable = propose([*BUSY, Curve(1, 32, worth.points, able=False)], 500, 2, None)
+
+
+@pytest.mark.parametrize("points", [[], [Point(32, 9000, 3, 6, 1)]])
+def test_what_could_not_work_is_not_proposed_and_says_why(points: list[Point]) -> None:
+    unable = propose([*BUSY, Curve(1, 32, points, able=False, reason="run() is async")], 500, 2, None)
     assert unable.max_batch_size == 1
-    assert "run() must answer one item per row" in unable.reasons[1]
+    assert unable.reasons[1] == "no batches: run() is async"
+    slots = [*WAITING[:2], Curve(4, 1, points, able=False, reason="no room")]
+    assert (best_slots(slots).slots, propose(slots, 500, 2, None).max_concurrent_requests) == (2, 2)
+    assert "no 4, no room" in propose(slots, 500, 2, None).reasons[0]
+    assert not more_slots_help([*WAITING[:2], Curve(4, 1, able=False)])
+    assert Curve(4, 1, able=False).knee is None
 
 
 def test_what_the_machine_cannot_carry_is_said() -> None:

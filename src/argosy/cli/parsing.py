@@ -186,6 +186,16 @@ def _whole(text: str, least: int) -> int:
     return number
 
 
+def rate(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of requests a second, such as 0.5 or 200")
+    return number
+
+
 def cores(text: str) -> float:
     try:
         number = float(text)

@@ -18,9 +18,12 @@ def list_services(args: argparse.Namespace, session: Session) -> None:
 
 def show_service(args: argparse.Namespace, session: Session) -> None:
     service = session.client.services.show(args.name)
-    session.show(
-        service, lambda: [details(service), "", _limits(service.settings), *_replicas(service), *_scaling(service)]
-    )
+
+    def blocks() -> list[Block]:
+        limits = _limits(service.settings, _batches(service, session))
+        return [details(service), "", limits, *_replicas(service), *_scaling(service)]
+
+    session.show(service, blocks)
 
 
 def show_history(args: argparse.Namespace, session: Session) -> None:
@@ -111,10 +114,22 @@ def _scaling(service: Service) -> list[Block]:
     return ["", Table(("decided (UTC)", "replicas", "why"), rows, empty="The autoscaler has not decided anything yet.")]
 
 
-def _limits(settings: ServiceSettings) -> Pairs:
+def _batches(service: Service, session: Session) -> str:
+    """What the live manifest says of them; "" when they are off."""
+    if service.manifest is None:
+        return ""
+    serving = session.client.manifests.show(service.manifest).recipe.serving
+    size, delay_ms = serving.get("max_batch_size", 1), serving.get("max_batch_delay_ms", 0)
+    if size <= 1:
+        return ""
+    return f"up to {size} rows, " + (f"waiting {delay_ms:g} ms for more" if delay_ms else "of what waits already")
+
+
+def _limits(settings: ServiceSettings, batches: str) -> Pairs:
     return Pairs(
         (
             ("concurrent requests", f"{settings.max_concurrent_requests} a replica"),
+            ("batches", batches),
             ("queued requests", f"{settings.max_queued_requests} a replica"),
             ("queue wait", f"{settings.max_queue_wait_ms} ms"),
             ("request timeout", f"{settings.request_timeout_ms} ms"),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from argosy.cli.output import Block, Pairs, Table
-from argosy.cli.parsing import Parser, leaf, positive
+from argosy.cli.parsing import Parser, leaf, rate
 from argosy.cli.service_call import request_body
 from argosy.cli.session import Session
 from argosy.cli.text import clean
@@ -27,7 +27,7 @@ def build(group: "argparse._SubParsersAction[Parser]") -> None:
     )
     tune.add_argument("name", metavar="NAME", help="the service's name")
     tune.add_argument("-d", "--data", metavar="JSON|@FILE|-", help="the request's body; the stored samples by default")
-    tune.add_argument("--rate", type=positive, metavar="N", help="requests a second that the replicas shall carry")
+    tune.add_argument("--rate", type=rate, metavar="N", help="requests a second that the replicas shall carry")
     tune.add_argument("--last", action="store_true", help="show what the last tuning found, and measure nothing")
 
 
@@ -37,8 +37,9 @@ def tune_service(args: argparse.Namespace, session: Session) -> None:
     else:
         body = request_body(args.data)
         text = body.decode(errors="replace") if isinstance(body, bytes) else body
-        session.going_on = "The control plane goes on measuring; `argosy service tune NAME --last` shows the result."
-        with session.progress(f"tune {clean(args.name)}") as progress:
+        name = clean(args.name)
+        session.going_on = f"The control plane goes on measuring; `argosy service tune {name} --last` shows the result."
+        with session.progress(f"tune {name}") as progress:
             operation = session.client.services.tune(
                 args.name,
                 body=text,
@@ -52,6 +53,7 @@ def tune_service(args: argparse.Namespace, session: Session) -> None:
 
 def _blocks(found: Mapping[str, Any]) -> list[Block]:
     proposal = found["proposal"]
+    scaled = found["current"]["autoscale_enabled"]
     return [
         _curves(found),
         "",
@@ -66,8 +68,9 @@ def _blocks(found: Mapping[str, Any]) -> list[Block]:
         ),
         "",
         *(f"- {clean(reason)}" for reason in proposal["reasons"]),
+        *([_about_autoscale(found)] if scaled else []),
         "",
-        _command(found["service"], proposal),
+        _command(found),
     ]
 
 
@@ -87,9 +90,23 @@ def _curves(found: Mapping[str, Any]) -> Table:
     return Table(("at once", "batch", "callers", "answers/s", "p50 ms", "p99 ms", "cores", "throughput"), rows)
 
 
-def _command(name: str, proposal: Mapping[str, Any]) -> str:
-    batch = f" --max-batch-size {proposal['max_batch_size']}" if proposal["max_batch_size"] > 1 else ""
+def _about_autoscale(found: Mapping[str, Any]) -> str:
+    proposal, most = found["proposal"], found["current"]["max_replicas"]
+    each = proposal["rate"] / proposal["replicas"]
+    carried = f"- the autoscaler sets the replicas: the {most} of max_replicas carry {most * each:.0f} requests/s"
+    if most == proposal["replicas"]:
+        return carried
+    return f"{carried}, --max-replicas {proposal['replicas']} would carry {proposal['rate']:.0f}"
+
+
+def _command(found: Mapping[str, Any]) -> str:
+    """Only what it does not have yet needs a new image, and the number of an autoscaled service cannot be set."""
+    proposal, current = found["proposal"], found["current"]
+    size = proposal["max_batch_size"]
+    batch = f" --max-batch-size {size}" if size != current["max_batch_size"] else ""
+    replicas = "" if current["autoscale_enabled"] else f" -z {proposal['replicas']}"
     return (
-        f"argosy service update {clean(name)} --max-concurrent-requests {proposal['max_concurrent_requests']}"
-        f" --max-queued-requests {proposal['max_queued_requests']}{batch} -z {proposal['replicas']}"
+        f"argosy service update {clean(found['service'])}"
+        f" --max-concurrent-requests {proposal['max_concurrent_requests']}"
+        f" --max-queued-requests {proposal['max_queued_requests']}{batch}{replicas}"
     )

@@ -50,10 +50,14 @@ def _blocks(status: Status, services: list[Service], gateway_url: str) -> list[B
                 ("started (UTC)", moment(status.started_at)),
                 ("home", status.home),
                 ("gateway", gateway_url),
-                *((f"gateway {key}", value) for key, value in gateway.items()),
+                *((f"gateway {key}", _listed(value)) for key, value in gateway.items()),
                 *((key, value) for key, value in status.counts.items()),
             )
         ),
         "",
         table(services),
     ]
+
+
+def _listed(value: object) -> object:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value

@@ -3,7 +3,8 @@
     python -m argosy.environments.load < orders.json
 
 Runs as a process of its own, so that the control plane goes on serving meanwhile. Orders are
-`{"socket", "bodies": [text], "pid", "levels": [clients, ...], "full", "seconds"}`; each level prints a line of JSON:
+`{"socket", "bodies": [text], "pid", "levels": [clients, ...], "full", "seconds", "timeout_s"}`, where no answer takes
+longer than `timeout_s`. Each level prints a line of JSON:
 `{"clients", "answers", "failures": {what: n}, "seconds", "p50_ms", "p99_ms", "cores"}`. It stops early when two
 levels of at least `full` callers bring nothing more, and at the first failure.
 """
@@ -21,8 +22,9 @@ _WARM_UP_S = 0.3
 _ENOUGH = 20  # answers, or the percentile says nothing
 _LONGEST = 4  # times the seconds that were asked for, where answers are slow
 _PLATEAU = 1.05
-_TIMEOUT_S = 60.0
-_SHOWN = 300  # bytes of an answer that is no 200
+_GRACE_S = 10.0
+_SHOWN = 300  # characters of an answer that is no 200 and no error of Argosy
+STREAM = "a stream"
 
 
 class Caller(asyncio.Protocol):
@@ -50,19 +52,28 @@ class Caller(asyncio.Protocol):
         head, separator, body = self._buffer.partition(b"\r\n\r\n")
         if not separator:
             return
-        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n", 1)[0] or 0)
-        if len(body) < length:
+        length = head.lower().partition(b"content-length: ")[2].split(b"\r\n", 1)[0]
+        if not length:
+            self._results.failures[STREAM] += 1
+            self._end()
+            return
+        if len(body) < int(length):
             return
         self._buffer = b""
         status = head[9:12].decode("ascii", "replace")
         if status == "200":
             self._results.times_s.append(time.perf_counter() - self._sent_at)
         else:
-            self._results.failures[f"{status}: {body[:_SHOWN].decode(errors='replace')}"] += 1
+            self._results.failures[f"{status}: {_said(body)}"] += 1
         if self._results.ended():
-            self._done.set_result(None)
+            self._end()
         else:
             self._send()
+
+    def _end(self) -> None:
+        # More of a stream may come when its caller has ended already.
+        if not self._done.done():
+            self._done.set_result(None)
 
     def _send(self) -> None:
         assert self._transport is not None
@@ -73,6 +84,14 @@ class Caller(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+
+def _said(body: bytes) -> str:
+    """What an answer that is no 200 says to people."""
+    try:
+        return str(json.loads(body)["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return body.decode(errors="replace")[:_SHOWN]
 
 
 class Results:
@@ -90,7 +109,7 @@ class Results:
         return (took_s >= self._seconds and enough) or self.failures.total() > 0
 
 
-async def level(socket: str, requests: list[bytes], clients: int, seconds: float) -> Results:
+async def level(socket: str, requests: list[bytes], clients: int, seconds: float, timeout_s: float) -> Results:
     """All callers of one level, until its time is over and their last answers are there."""
     loop = asyncio.get_running_loop()
     results = Results(seconds)
@@ -102,7 +121,7 @@ async def level(socket: str, requests: list[bytes], clients: int, seconds: float
         await loop.create_unix_connection(lambda one=caller: one, socket)  # type: ignore[misc]
         callers.append(caller)
         ends.append(done)
-    await asyncio.wait(ends, timeout=seconds * _LONGEST + _TIMEOUT_S)
+    await asyncio.wait(ends, timeout=seconds * _LONGEST + timeout_s + _GRACE_S)
     for caller, end in zip(callers, ends, strict=True):
         if not end.done():
             results.failures["no answer"] += 1
@@ -123,12 +142,12 @@ async def run(orders: dict[str, Any]) -> None:
         for body in (text.encode() for text in orders["bodies"])
     ]
     replica = psutil.Process(orders["pid"])
-    seconds = orders["seconds"]
-    await level(orders["socket"], requests, 1, _WARM_UP_S)
+    seconds, timeout_s = orders["seconds"], orders["timeout_s"]
+    await level(orders["socket"], requests, 1, _WARM_UP_S, timeout_s)
     best, flat = 0.0, 0
     for clients in orders["levels"]:
         before, started_at = sum(replica.cpu_times()[:2]), time.perf_counter()
-        results = await level(orders["socket"], requests, clients, seconds)
+        results = await level(orders["socket"], requests, clients, seconds, timeout_s)
         took_s = time.perf_counter() - started_at
         cores = (sum(replica.cpu_times()[:2]) - before) / took_s
         times_s = sorted(results.times_s)

@@ -79,7 +79,7 @@ def update(
     elif recipes.given(recipe):
         body |= yield from _renewed(name, recipe, on_progress, on_message)
     if not body:
-        raise InvalidOption("the update", name, "nothing to change was given")
+        raise UserError("Nothing to change was given. `argosy service update --help` shows what can be.")
     headers = operations.once() | ({"If-Match": etag} if etag else {})
     request = Request("PATCH", _path(name), json=body, headers=headers)
     return (yield from operations.start(request, wait, on_message))

@@ -135,7 +135,7 @@ class OperationRunner:
             ).first()
             if busy is not None and not supersedes:
                 raise Conflict(
-                    f"Operation {busy.id} ({busy.kind}) works on {subject.replace('/', ' ')}. Wait until it is done, "
+                    f"Operation {busy.id} ({busy.kind}) works on {_words(subject)}. Wait until it is done, "
                     "then try again.",
                     {"operation": busy.id},
                 )
@@ -288,6 +288,12 @@ def _repeated(connection: Connection, kind: str, subject: str, idempotency_key: 
     if known.kind != kind or known.subject != subject:
         raise Conflict(f"The Idempotency-Key {idempotency_key!r} was used for another request.")
     return _record(known)
+
+
+def _words(subject: str) -> str:
+    """`service/iris` as `service iris`, `service/iris/tuning` as `the tuning of service iris`."""
+    noun, name, *part = subject.split("/")
+    return f"the {part[0]} of {noun} {name}" if part else f"{noun} {name}"
 
 
 def _record(row: Row[Any]) -> Operation:

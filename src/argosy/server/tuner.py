@@ -8,18 +8,20 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from argosy.environments.load import STREAM
 from argosy.environments.target import Launch
 from argosy.environments.trial import Limits, Trial, body_of, end_leftover
-from argosy.errors import Conflict, DeployFailed, NotFound, StorageFailed
+from argosy.errors import Conflict, DeployFailed, Error, NotFound, NotTuned, StorageFailed
 from argosy.records import utc_now
 from argosy.schema import InvalidSchemaFile, parse_schema
 from argosy.server.operations import Interrupted, Job, Step
 from argosy.services.fair_share import machine_cores
 from argosy.services.registry import ServiceRegistry
+from argosy.services.stored import Stored
 from argosy.services.tuning import Curve, Point, best_slots, more_slots_help, propose
 from argosy.settings import Home
 from argosy_serving.batching import BATCHES_OFF
@@ -30,6 +32,8 @@ _MOST_SLOTS = 16
 _BATCH = 32
 # More callers than ever wait at once: nothing is shed while it is measured.
 _QUEUE = 1000
+# What a replica answers that has more callers than it can answer within the request timeout.
+_TOO_MANY = ("429", "504")
 
 
 class Tuner:
@@ -42,12 +46,12 @@ class Tuner:
         return [Step("tune", self._tune, waits=True)]
 
     def last(self, name: str) -> dict[str, Any]:
-        """What the last tuning of a service found. NotFound before the first one."""
+        """What the last tuning of a service found. NotTuned before the first one."""
         self._services.get(name)
         try:
             found: dict[str, Any] = json.loads((self._home.services / name / "tuning.json").read_text())
         except (OSError, ValueError):
-            raise NotFound("tuning", name, f"`argosy service tune {name}` measures one.") from None
+            raise NotTuned(name) from None
         return found
 
     def _tune(self, job: Job) -> dict[str, Any]:
@@ -59,28 +63,48 @@ class Tuner:
             raise Conflict(f"Service {name} has no live revision yet: there is nothing to tune.")
         revision = self._services.revision(name, stored.live_revision)
         launch = self._launch(name, stored.live_revision)
-        bodies, batchable = self._bodies(job, launch)
-        curves: list[Curve] = []
-        slots = 1
-        while slots <= _MOST_SLOTS and more_slots_help(curves):
-            curves.append(self._measured(job, replace(launch, slots=slots, max_batch_size=1), bodies))
-            slots *= 2
-        if batchable:
-            best = best_slots(curves).slots
-            curves.append(self._measured(job, replace(launch, slots=best, max_batch_size=_BATCH), bodies))
+        image = json.loads((launch.image_folder / "image.json").read_text())
+        curves = self._curves(job, stored, launch, image)
         cores = machine_cores()
         proposal = propose(curves, stored.settings.max_queue_wait_ms, cores, job.input.get("rate"))
         found = {
             "service": name, "revision": revision.number, "image": revision.image, "tuned_at": utc_now(),
-            "cores": cores, "curves": [{**asdict(curve), "knee": curve.knee.clients} for curve in curves],
-            "proposal": asdict(proposal),
+            "cores": cores, "curves": [_shown(curve) for curve in curves], "proposal": asdict(proposal),
+            "current": {
+                "max_batch_size": (image.get("serving") or {}).get("max_batch_size", 1),
+                "autoscale_enabled": stored.settings.autoscale_enabled, "max_replicas": stored.settings.max_replicas,
+            },
         }  # fmt: skip
-        self._save(name, found)
+        self._save(stored, found)
         return {"tuning": found}
 
-    def _bodies(self, job: Job, launch: Launch) -> tuple[list[str], bool]:
+    def _curves(self, job: Job, stored: Stored, launch: Launch, image: Mapping[str, Any]) -> list[Curve]:
+        """The first one has points, or an error says why there are none."""
+        bodies, batchable = self._bodies(job, launch, image)
+        limits = Limits(launch.init_timeout_s, stored.settings.request_timeout_ms / 1000, _QUEUE)
+        curves: list[Curve] = []
+
+        def measure(slots: int, batch: int) -> None:
+            self._check_there(stored)
+            try:
+                curve = self._measured(job, replace(launch, slots=slots, max_batch_size=batch), limits, bodies)
+            except _Unable as problem:
+                if not curves:
+                    raise problem.error from None
+                job.say(problem.reason)
+                curve = Curve(slots, batch, [], able=False, reason=problem.reason)
+            curves.append(curve)
+
+        slots = 1
+        while slots <= _MOST_SLOTS and more_slots_help(curves):
+            measure(slots, 1)
+            slots *= 2
+        if batchable:
+            measure(best_slots(curves).slots, _BATCH)
+        return curves
+
+    def _bodies(self, job: Job, launch: Launch, image: Mapping[str, Any]) -> tuple[list[str], bool]:
         """What is sent, and whether its rows can be batched."""
-        image = json.loads((launch.image_folder / "image.json").read_text())
         schema = None
         if image.get("schema") is not None:
             try:
@@ -93,7 +117,8 @@ class Tuner:
             raise Conflict(f"Service {launch.service} has no sample to send. Give one with -d.")
         return bodies, schema is not None and not schema.unbatchable()
 
-    def _measured(self, job: Job, launch: Launch, bodies: Sequence[str]) -> Curve:
+    def _measured(self, job: Job, launch: Launch, limits: Limits, bodies: Sequence[str]) -> Curve:
+        """Raises _Unable when there is not one point."""
         batch = launch.max_batch_size or 1
         job.say(f"{launch.slots} at once{f', batches of {batch} rows' if batch > 1 else ''}: starting a replica")
 
@@ -101,41 +126,80 @@ class Tuner:
             if job.stopping:
                 raise Interrupted
 
-        points = []
-        with Trial(self._home.run / "t", launch, Limits(max_queued_requests=_QUEUE), check) as trial:
+        points: list[Point] = []
+        with Trial(self._home.run / "t", launch, limits, check) as trial:
             job.keep(_replica=trial.identity)
             if failure := trial.wait_until_ready():
-                raise DeployFailed(f"The replica to tune with did not become ready: {failure}")
-            for line in _loaded(trial, launch, bodies, check):
-                if line["failures"]:
-                    found = ", ".join(line["failures"])
-                    raise Conflict(f"The request cannot be used to measure, it was answered with {found}")
+                raise _Unable(DeployFailed(f"The replica to tune with did not become ready: {failure}"), failure)
+            for line in _loaded(trial, launch, limits, bodies, check):
+                if failures := line["failures"]:
+                    if points and all(what.startswith(_TOO_MANY) for what in failures):
+                        job.say(f"{_callers(line['clients'])}: too many to be answered in time")
+                        break
+                    problem = _refusal(launch.service, failures)
+                    raise problem if points else _Unable(problem, f"it was answered with {', '.join(failures)}")
                 rate = line["answers"] / line["seconds"]
                 points.append(Point(line["clients"], rate, line["p50_ms"], line["p99_ms"], line["cores"]))
-                job.say(f"{line['clients']} callers: {rate:.0f} answers/s, p99 {line['p99_ms']:.1f} ms")
+                job.say(f"{_callers(line['clients'])}: {rate:.0f} answers/s, p99 {line['p99_ms']:.1f} ms")
             able = batch == 1 or not any(BATCHES_OFF in line for line in trial.log())
         job.keep(_replica=None)
         if not able:
             job.say("run() cannot answer batches: it must answer one item per row")
-        return Curve(launch.slots, batch, points, able)
+        return Curve(launch.slots, batch, points, able, "" if able else "run() must answer one item per row for them")
 
-    def _save(self, name: str, found: dict[str, Any]) -> None:
-        path = self._home.services / name / "tuning.json"
+    def _check_there(self, stored: Stored) -> None:
+        """NotFound when the service was deleted meanwhile, also when there is another one of its name."""
+        now = self._services.get(stored.name)
+        # The database may give the same id again.
+        if (now.id, now.created_at) != (stored.id, stored.created_at) or now.deleting:
+            raise NotFound("service", stored.name)
+
+    def _save(self, stored: Stored, found: dict[str, Any]) -> None:
+        """Into the folder that the service has: one that is deleted must not leave its curves to the next."""
+        self._check_there(stored)
+        path = self._home.services / stored.name / "tuning.json"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".{path.name}.{time.monotonic_ns()}")
             temporary.write_text(json.dumps(found, indent=2))
             temporary.replace(path)
+        except FileNotFoundError:
+            raise NotFound("service", stored.name) from None
         except OSError as problem:
             why = problem.strerror or problem
             raise StorageFailed(f"The curves could not be written to {path}: {why}.") from problem
 
 
-def _loaded(trial: Trial, launch: Launch, bodies: Sequence[str], check: Callable[[], None]) -> Iterator[dict[str, Any]]:
+class _Unable(Exception):
+    """A replica with these slots and batches answers nobody. `error` is what to tell when it is the first."""
+
+    def __init__(self, error: Error, reason: str) -> None:
+        self.error, self.reason = error, reason
+
+
+def _refusal(service: str, failures: Mapping[str, int]) -> Conflict:
+    if STREAM in failures:
+        return Conflict(f"Service {service} answers with a stream, which takes as long as its caller reads: streams "
+                        "cannot be measured.")  # fmt: skip
+    found = ", ".join(failures)
+    return Conflict(f"The request cannot be used to measure, it was answered with {found}")
+
+
+def _callers(number: int) -> str:
+    return "1 caller" if number == 1 else f"{number} callers"
+
+
+def _shown(curve: Curve) -> dict[str, Any]:
+    return {**asdict(curve), "knee": curve.knee.clients if curve.knee else None}
+
+
+def _loaded(
+    trial: Trial, launch: Launch, limits: Limits, bodies: Sequence[str], check: Callable[[], None]
+) -> Iterator[dict[str, Any]]:
     """What the callers report, level by level."""
     full = launch.slots * (launch.max_batch_size or 1)
     orders = {"socket": trial.socket, "bodies": list(bodies), "pid": trial.pid, "levels": _LEVELS,
-              "full": min(full, max(_LEVELS)), "seconds": _SECONDS}  # fmt: skip
+              "full": min(full, max(_LEVELS)), "seconds": _SECONDS,
+              "timeout_s": limits.request_timeout_s}  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "argosy.environments.load"],
         stdin=subprocess.PIPE,

@@ -11,6 +11,8 @@ from argosy.records import ServiceSettings, decode
 # Changing one of these makes a new revision; the others reach running replicas at once.
 COLD = frozenset({"max_concurrent_requests", "cpu", "init_timeout_s", "environment", "secrets"})
 
+_AUTOSCALE = ("min_replicas", "max_replicas", "target_utilization", "refresh_period_s", "scale_down_delay_s")
+
 # name -> lowest, highest
 _RANGES: dict[str, tuple[float, float]] = {
     "max_concurrent_requests": (1, 1_000),
@@ -46,6 +48,10 @@ def changed(settings: ServiceSettings, changes: Mapping[str, Any]) -> ServiceSet
     if after.min_replicas > after.max_replicas:
         least = f"it must not be above max_replicas, which is {after.max_replicas}"
         raise InvalidOption("min_replicas", after.min_replicas, least)
+    idle = next((name for name in _AUTOSCALE if name in changes), None)
+    if idle is not None and not after.autoscale_enabled:
+        off = "nothing would come of it, since autoscale is off. Add autoscale_enabled (`--autoscale-enabled true`)"
+        raise InvalidOption(idle, changes[idle], off)
     return after
 
 

@@ -69,6 +69,6 @@ def replicas_after(stored: Stored, settings: ServiceSettings, replicas: int | No
     check_manual(stored.name, settings, replicas)
     if settings.autoscale_enabled:
         return {"scaled": min(max(stored.wanted, settings.min_replicas), settings.max_replicas)}
-    # Turned off without another number, it stays at the one that it has.
-    kept = stored.wanted if stored.settings.autoscale_enabled else stored.replicas
+    # Turned off without another number, it stays at the one that it has; one that sleeps wakes up, as 0 would stop it.
+    kept = max(1, stored.wanted) if stored.settings.autoscale_enabled else stored.replicas
     return {"scaled": None, "replicas": kept if replicas is None else replicas}

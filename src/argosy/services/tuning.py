@@ -28,21 +28,22 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """What a replica with `slots` and batches of `batch` rows did under more and more callers. Not `able`: the script
-    could not answer batches."""
+    """What a replica with `slots` and batches of `batch` rows did under more and more callers. Not `able`: it could
+    not work so, for this `reason`, and perhaps without a point."""
 
     slots: int
     batch: int
     points: list[Point] = field(default_factory=list)
     able: bool = True
+    reason: str = ""
 
     @property
-    def knee(self) -> Point:
-        return max(self.points, key=lambda point: point.rate / point.p99_ms)
+    def knee(self) -> Point | None:
+        return max(self.points, key=lambda point: point.rate / point.p99_ms, default=None)
 
     @property
     def peak(self) -> float:
-        return max(point.rate for point in self.points)
+        return max((point.rate for point in self.points), default=0.0)
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ def more_slots_help(curves: Sequence[Curve]) -> bool:
 
 
 def best_slots(curves: Sequence[Curve]) -> Curve:
-    """The curve with the fewest slots that is good enough."""
-    plain = [curve for curve in curves if curve.batch == 1]
+    """The curve with the fewest slots that is good enough. One of a single request at a time must have points."""
+    plain = [curve for curve in curves if curve.batch == 1 and curve.able]
     best = max(curve.peak for curve in plain)
     return min((curve for curve in plain if curve.peak >= best * _GOOD_ENOUGH), key=lambda curve: curve.slots)
 
@@ -74,12 +75,12 @@ def best_slots(curves: Sequence[Curve]) -> Curve:
 def propose(
     curves: Sequence[Curve], max_queue_wait_ms: int, cores: float, wanted_rate: float | None, utilization: float = 0.7
 ) -> Proposal:
-    """`cores` of the machine, `wanted_rate` in requests a second or None; `curves` must have points."""
+    """`cores` of the machine, `wanted_rate` in requests a second or None; the first curve must have points."""
     chosen = best_slots(curves)
     reasons = [_about_slots(chosen, curves)]
     batched = max((curve for curve in curves if curve.batch > 1), key=lambda curve: curve.peak, default=None)
     if batched is not None and not batched.able:
-        reasons.append("no batches: run() must answer one item per row for them")
+        reasons.append(f"no batches: {batched.reason}")
     elif batched is not None:
         pays = batched.peak >= chosen.peak * _BATCHES_PAY
         reasons.append(
@@ -88,6 +89,7 @@ def propose(
         )
         chosen = batched if pays else chosen
     knee = chosen.knee
+    assert knee is not None, "what is chosen is able"
     queue = max(1, min(_LONGEST_QUEUE, math.floor(knee.rate * max_queue_wait_ms / 1000)))
     reasons.append(f"at {knee.rate:.0f} answers/s, {queue} waiting requests are answered within {max_queue_wait_ms} ms")
     each = knee.rate * utilization
@@ -101,14 +103,17 @@ def _about_slots(chosen: Curve, curves: Sequence[Curve]) -> str:
     more = [curve for curve in curves if curve.batch == 1 and curve.slots > chosen.slots]
     if not more:
         return f"{chosen.slots} at once: the most that was tried, and still the best"
+    if not more[-1].able:
+        return f"{chosen.slots} at once: no {more[-1].slots}, {more[-1].reason}"
     gain = max(curve.peak for curve in more) / chosen.peak
     return f"{chosen.slots} at once: {more[-1].slots} answer {gain:.2f} x as much"
 
 
 def _about_replicas(replicas: int, room: int, each: float, knee: Point, cores: float, wanted_rate: float | None) -> str:
     use = f"each carries {each:.0f}/s with room to spare and keeps {knee.cores:.2f} cores busy at its knee"
+    several = "1 replica" if replicas == 1 else f"{replicas} replicas"
     if wanted_rate is None:
-        return f"{replicas} replicas fit on {cores:g} cores: {use}"
+        return f"{several} {'fits' if replicas == 1 else 'fit'} on {cores:g} cores: {use}"
     if replicas > room:
-        return f"{wanted_rate:g}/s need {replicas} replicas, but {cores:g} cores carry {room}: {use}"
-    return f"{wanted_rate:g}/s need {replicas} replicas: {use}"
+        return f"{wanted_rate:g}/s need {several}, but {cores:g} cores carry {room}: {use}"
+    return f"{wanted_rate:g}/s need {several}: {use}"
