@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 
 from argosy.environments.registry import EnvironmentRegistry
+from argosy.images.oci.create import OciImages
+from argosy.images.oci.layout import OciLayout
 from argosy.manifests.create import ManifestBuilder
 from argosy.records import Reference
 from argosy.server.app import build_app
@@ -94,6 +96,7 @@ class Plane:
             recipes=ManifestBuilder(shelf.models, shelf.manifests, shelf.blobs, Settings()),
             images=shelf.images,
             image_builder=FakeBuilder(shelf),  # type: ignore[arg-type]
+            oci=OciImages(OciLayout(home.oci), Settings(), shelf.database, shelf.images, shelf.blobs.path, "0.1.0"),
             environments=EnvironmentRegistry(shelf.database),
             services=services.registry,
             keyring=services.keyring,

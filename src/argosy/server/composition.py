@@ -27,6 +27,8 @@ from argosy.gateway.logs import rotate
 from argosy.gateway.supervisor import free_port
 from argosy.gateway.tls import TlsFiles, own_ca
 from argosy.images.build import ImageBuilder
+from argosy.images.oci.create import OciImages
+from argosy.images.oci.layout import OciLayout
 from argosy.images.registry import ImageRegistry
 from argosy.keys import Vault, new_key, read_or_make, write_private
 from argosy.manifests.create import ManifestBuilder
@@ -103,6 +105,7 @@ class ControlPlane:
         manifests = ManifestRegistry(database)
         images = ImageRegistry(database)
         builder = ImageBuilder(home, settings, database, images, blobs.path, __version__)
+        oci = OciImages(OciLayout(home.oci), settings, database, images, blobs.path, __version__)
         keyring = Keyring(database, vault)
         services = ServiceRegistry(database, keyring)
         environments = EnvironmentRegistry(database)
@@ -127,7 +130,7 @@ class ControlPlane:
         trials = Trials(home, models, manifests, builder)
         tuner = Tuner(home, services, launcher)
         jobs = Jobs(
-            settings, blobs, models, manifests, recipes, images, builder, services, reconciler, trials, tuner
+            settings, blobs, models, manifests, recipes, images, builder, oci, services, reconciler, trials, tuner
         )  # fmt: skip
         self.control = Control(
             home=home,
@@ -139,6 +142,7 @@ class ControlPlane:
             recipes=recipes,
             images=images,
             image_builder=builder,
+            oci=oci,
             environments=environments,
             services=services,
             keyring=keyring,

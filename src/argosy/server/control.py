@@ -7,6 +7,7 @@ from argosy.environments.registry import EnvironmentRegistry
 from argosy.environments.target import Target
 from argosy.gateway.gateway import Gateway
 from argosy.images.build import ImageBuilder
+from argosy.images.oci.create import OciImages
 from argosy.images.registry import ImageRegistry
 from argosy.manifests.create import ManifestBuilder
 from argosy.manifests.registry import ManifestRegistry
@@ -36,6 +37,7 @@ class Control:
     recipes: ManifestBuilder
     images: ImageRegistry
     image_builder: ImageBuilder
+    oci: OciImages
     environments: EnvironmentRegistry
     services: ServiceRegistry
     keyring: Keyring
