@@ -50,6 +50,9 @@ PARTS = {
     "chromium": Part(("chromium", "chromium-browser", "google-chrome"), "apt-get install chromium"),
     "curl": Part(("curl",), "apt-get install curl"),
     "openssl": Part(("openssl",), "apt-get install openssl"),
+    "skopeo": Part(("skopeo",), "apt-get install skopeo"),
+    "podman": Part(("podman",), "apt-get install podman runc catatonit netavark aardvark-dns"),
+    "debootstrap": Part(("debootstrap", "/usr/sbin/debootstrap"), "apt-get install debootstrap"),
     **{f"python{x}": PythonPart((x,), f"uv python install {x}") for x in ("3.10", "3.11", "3.12", "3.13")},
 }
 

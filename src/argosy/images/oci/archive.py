@@ -37,7 +37,7 @@ def _members(layout: OciLayout, name: str, descriptor: Descriptor) -> list[_Memb
         descriptor.digest,
         descriptor.size_bytes,
         descriptor.platform,
-        {REF_NAME: name, "io.containerd.image.name": f"docker.io/library/{name}"},
+        {REF_NAME: name},
     )
     docker = [{"Config": _path(digests[1]), "RepoTags": [name], "Layers": [_path(digest) for digest in digests[2:]]}]
     texts = {

@@ -93,7 +93,7 @@ class OciBuilder:
         if known := known_layer(self._layout, key, title):
             return known
         say(f"Installing {len(lock.packages)} packages for {platform.name}, Python {lock.python}")
-        with Packages(self._layout.root / ".work", recipe.index, say) as packages:
+        with Packages(self._layout.work, recipe.index, say) as packages:
             return write_layer(self._layout, key, title, packages.files(lock, platform))
 
     def _runtime(self, recipe: Recipe, base: Base, say: Callable[[str], None]) -> LayerBlob:

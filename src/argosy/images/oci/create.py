@@ -70,12 +70,14 @@ class OciImages:
         image = self._images.set_oci(image, {each.platform: each.digest for each in built})
         for each in built:
             say(f"{each.platform}: {each.digest}")
-        self._builder.publish(image.reference, [self.layout.descriptor(d, p) for p, d in image.oci.items()])
+        here = {p: d for p, d in image.oci.items() if self.layout.has(d)}
+        self._builder.publish(image.reference, [self.layout.descriptor(d, p) for p, d in here.items()])
         return image
 
     def contents(self, image: Image) -> list[OciImage]:
         """What the image is made of on each platform that it was built for."""
-        return [self._content(platform, digest) for platform, digest in sorted(image.oci.items())]
+        here = [(platform, digest) for platform, digest in sorted(image.oci.items()) if self.layout.has(digest)]
+        return [self._content(platform, digest) for platform, digest in here]
 
     def chosen(self, image: Image, platform: str | None) -> tuple[str, str]:
         """(platform, digest) of the manifest that is meant; a platform must be named when there are several."""

@@ -8,6 +8,7 @@ being written lies in `.incoming`, what was found out of blobs in `.known`; both
 import json
 import os
 import secrets
+import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -66,6 +67,8 @@ class OciLayout:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        # For what a build unpacks; a crash may leave some behind.
+        self.work = root / ".work"
         self._tagging = threading.Lock()
         self._blobs = LocalBlobs(root / "blobs", flat=True, incoming=root / ".incoming")
         try:
@@ -76,6 +79,7 @@ class OciLayout:
             if not (root / "oci-layout").exists():
                 self._write(root / "oci-layout", canonical({"imageLayoutVersion": "1.0.0"}))
             self._blobs.clean_temporary()
+            shutil.rmtree(self.work, ignore_errors=True)
         except OSError as problem:
             raise _failed(root, problem) from problem
 

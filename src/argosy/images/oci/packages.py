@@ -25,7 +25,8 @@ PREFIX = "opt/argosy"
 PYTHON = f"/{PREFIX}/bin/python"
 _SHEBANG = re.compile(rb"#!(?:/bin/sh\n'''exec' [^\n]*\n' '''\n|[^\n]*python[^\n]*\n)")
 _NO_WHEEL = re.compile(
-    r"([A-Za-z0-9][A-Za-z0-9._-]*?)(==\S+)? (?:has|have) no (?:usable wheels|wheels with|`[^`]*`-compatible wheels)"
+    r"\b([A-Za-z0-9][A-Za-z0-9._-]*)(?:\{[^}]*\})?(==\S+)? (?:has|have) no "
+    r"(?:usable wheels|wheels with|`[^`]*`-compatible wheels)"
 )
 _HASH_DIFFERS = re.compile(r"Hash mismatch for `?([^`\s]+)`?")
 _LEFT_OUT = ("/__pycache__/", "/.lock")

@@ -125,7 +125,8 @@ def _take(tar: tarfile.TarFile, entry: tarfile.TarInfo, files: dict[str, _File],
         _remove(files, folder, own)
     elif name.startswith(_WHITEOUT):
         gone = posixpath.join(folder, name.removeprefix(_WHITEOUT))
-        files.pop(gone, None)
+        if gone not in own:
+            files.pop(gone, None)
         _remove(files, gone, own)
     elif entry.isdir():
         files.pop(path, None)  # a folder in the place of a file or link
