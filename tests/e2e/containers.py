@@ -53,7 +53,7 @@ def base_image(debootstrap: str) -> tuple[str, str]:
 def _tree(debootstrap: str, work: Path, arch: str) -> Path:
     tree = work / arch
     sources = next(path.read_text() for path in _SOURCES if path.exists())
-    uri = re.findall(r"https?://\S+", sources)[0]
+    uri = re.findall(r"^(?:URIs:|deb) (?:\[.*\] )?(\S+)", sources, re.MULTILINE)[0]
     suite = re.findall(r'VERSION_CODENAME="?(\w+)', Path("/etc/os-release").read_text())[0]
     foreign = ["--foreign"] if arch == "arm64" else []
     packages = "python3-minimal,ca-certificates" if foreign else "python3,ca-certificates"
@@ -101,7 +101,7 @@ class Podman:
     program: str
     folder: Path
 
-    def __call__(self, *words: str, check: bool = True, **options: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *words: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
         configuration = self.folder / "containers.conf"
         configuration.write_text(_CONFIGURATION)
         places = ["--root", str(self.folder / "root"), "--runroot", str(self.folder / "run")]
@@ -112,7 +112,7 @@ class Podman:
             text=True,
             timeout=300,
             check=check,
-            **options,
+            input=stdin,
         )
 
     def clean(self) -> None:

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,11 +61,18 @@ def image(argosy: Argosy, base: tuple[str, str], iris: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture
-def podman(require: Require, tmp_path: Path) -> Iterator[Podman]:
-    made = Podman(require("podman"), tmp_path)
+@pytest.fixture(scope="module")
+def podman(argosy: Argosy, image: dict[str, Any], require: Require) -> Iterator[Podman]:
+    """An engine that has loaded the saved image as iris:1."""
+    made = Podman(require("podman"), Path(tempfile.mkdtemp(prefix="podman-")))  # short: it refuses long folders
+    file = made.folder / "iris.tar"
+    saved = argosy("image", "save", image["name"], "-f", str(file), "--platform", "linux/amd64")
+    assert saved.code == 0, saved.err
+    made("load", "--input", str(file))
+    file.unlink()
     yield made
     made.clean()
+    shutil.rmtree(made.folder, ignore_errors=True)
 
 
 def test_show_tells_layers_with_sizes_and_digests(argosy: Argosy, image: dict[str, Any]) -> None:
@@ -100,14 +108,7 @@ def test_every_native_file_is_for_its_platform_the_base_included(argosy: Argosy,
         assert sum(machines.values()) > 300, "Debian's and the packages'"
 
 
-def test_it_answers_its_sample_read_only_without_root_and_without_a_network(
-    argosy: Argosy, image: dict[str, Any], iris: Path, podman: Podman, tmp_path: Path
-) -> None:
-    file = tmp_path / "iris.tar"
-    saved = argosy("image", "save", "iris", "-f", str(file), "--platform", "linux/amd64")
-    assert saved.code == 0, saved.err
-    podman("load", "--input", str(file))
-    file.unlink()
+def test_it_answers_its_sample_read_only_without_root_and_without_a_network(iris: Path, podman: Podman) -> None:
     locked = ["--read-only", "--user", "65532", "--network", "none", "--cap-drop", "ALL"]
     podman("run", "--detach", "--name", "iris", *locked, "--env", "ARGOSY_KEYS=first-key", "iris:1")
     deadline = time.monotonic() + 120
@@ -115,21 +116,15 @@ def test_it_answers_its_sample_read_only_without_root_and_without_a_network(
         assert time.monotonic() < deadline and "Not ready" not in log, log
         time.sleep(0.2)
     sample = (iris / "sample.json").read_text()
-    said = podman("exec", "-i", "iris", "python", "-c", ASK, "first-key", input=sample)
+    said = podman("exec", "-i", "iris", "python", "-c", ASK, "first-key", stdin=sample)
     assert json.loads(json.loads(said.stdout)) == ["setosa", "versicolor"]
-    assert podman("exec", "-i", "iris", "python", "-c", ASK, "wrong", check=False, input=sample).returncode == 1
+    assert podman("exec", "-i", "iris", "python", "-c", ASK, "wrong", check=False, stdin=sample).returncode == 1
     assert podman("exec", "iris", "touch", "/opt/argosy/x", check=False).returncode == 1
     podman("stop", "--time", "20", "iris")
     assert podman("inspect", "--format", "{{.State.ExitCode}}", "iris").stdout.strip() == "0", "drained, not killed"
 
 
-def test_without_keys_or_a_writable_folder_it_says_what_is_missing(
-    argosy: Argosy, image: dict[str, Any], podman: Podman, tmp_path: Path
-) -> None:
-    file = tmp_path / "iris.tar"
-    assert argosy("image", "save", "iris", "-f", str(file), "--platform", "linux/amd64").code == 0
-    podman("load", "--input", str(file))
-    file.unlink()
+def test_without_keys_or_a_writable_folder_it_says_what_is_missing(podman: Podman) -> None:
     locked = ["run", "--rm", "--network", "none", "--read-only"]
     silent = podman(*locked, "iris:1", check=False)
     assert silent.returncode == 3 and "Set ARGOSY_KEYS" in silent.stderr
