@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from argosy.errors import InvalidFile, StorageFailed
+from argosy.images.oci.blobs import OciBlobs
 from argosy.images.oci.layout import INDEX, MANIFEST, REF_NAME, Descriptor, OciLayout
 from conftest import Require
 from images.oci.images import make_base
@@ -44,7 +45,7 @@ def test_an_empty_layout_is_valid(tmp_path: Path) -> None:
 
 
 def test_blobs_are_stored_once_under_their_digest(tmp_path: Path) -> None:
-    layout = OciLayout(tmp_path)
+    layout: OciBlobs = OciLayout(tmp_path)
     digest, size_bytes = layout.add([b"he", b"llo"])
     assert (digest, size_bytes) == (digest_of(b"hello"), 5)
     assert layout.add([b"hello"], digest) == (digest, 5)

@@ -12,6 +12,7 @@ import pytest
 
 from argosy.errors import InvalidOption, StorageFailed
 from argosy.images.oci.archive import archive
+from argosy.images.oci.build import OciBuilder
 from argosy.images.oci.create import OciImages
 from argosy.images.oci.layout import OciLayout
 from argosy.manifests.lock import resolve
@@ -34,6 +35,7 @@ class House:
         self.shelf = Shelf(folder)
         self.layout = OciLayout(folder / "oci")
         self.lock = resolve(parse_requirements("alpha\n"), "3.12", (), index.url)
+        self.index_url = index.url
         self.said: list[str] = []
         self.images = OciImages(
             self.layout,
@@ -199,6 +201,45 @@ def test_unknown_platforms_are_refused(
     here = house("one")
     with pytest.raises(InvalidOption, match=problem):
         here.images.create("iris", here.manifest(), "", make_base(tmp_path / "base"), platforms, print)
+
+
+def test_a_build_that_was_cut_short_goes_on_when_it_is_repeated(
+    house: Callable[[str], House], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Power(BaseException):
+        """Ends a build as a power cut does."""
+
+    def cut(*_: object) -> None:
+        raise Power
+
+    here = house("one")
+    base = make_base(tmp_path / "base")
+    manifest = here.manifest()
+    for part in ("_runtime", "_model", "publish"):
+        with monkeypatch.context() as patch:
+            patch.setattr(OciBuilder, part, cut)
+            with pytest.raises(Power):
+                here.build(manifest, base)
+        assert here.layout.tags() == {}
+    leftover = here.layout.work / "packages-of-a-crash"
+    leftover.mkdir(parents=True)
+    OciLayout(here.layout.root)
+    assert not leftover.exists()
+    image = here.build(manifest, base)
+    assert not [line for line in here.said if line.startswith("Installing")], "that was done before"
+    assert image.reference == "iris:1" and here.layout.tags()["iris:1"]
+
+
+def test_credentials_of_the_index_reach_no_blob(house: Callable[[str], House], tmp_path: Path) -> None:
+    here = house("one")
+    secret = "s3cret-password"
+    url = here.index_url.replace("://", f"://user:{secret}@")
+    manifest = here.manifest(index_url=url)
+    here.build(manifest, make_base(tmp_path / "base"))
+    assert any(line.startswith("Installing") for line in here.said)
+    for name in here.blobs():
+        content = (here.layout.root / "blobs" / "sha256" / name).read_bytes()
+        assert secret.encode() not in content and here.index_url.encode() not in content
 
 
 def test_what_was_deleted_from_the_store_is_built_again(house: Callable[[str], House], tmp_path: Path) -> None:
