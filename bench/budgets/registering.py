@@ -28,7 +28,7 @@ def measure(rounds: int, seconds: float) -> dict[str, Any]:
     floor, ours, growth = [], [], []
     with scratch() as folder, argosy_rows.home(folder) as home:
         source = folder / "model.bin"
-        _make(source, _SIZE_BYTES)
+        make(source, _SIZE_BYTES)
         for _ in range(rounds):
             os.sync()
             floor.append(_tools(source))
@@ -43,7 +43,7 @@ def measure(rounds: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def _make(path: Path, size_bytes: int) -> None:
+def make(path: Path, size_bytes: int) -> None:
     with path.open("wb") as out:
         while size_bytes > 0:
             out.write(os.urandom(min(size_bytes, _BLOCK_BYTES)))

@@ -211,9 +211,29 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class OciLayer:
+    """A layer as it lies in an OCI image; `title` says what it holds, `base` for those of the base."""
+
+    digest: str
+    size_bytes: int
+    title: str
+
+
+@dataclass(frozen=True)
+class OciImage:
+    """An image on one platform: the digest of its manifest and of the base's, and the layers, lowest first."""
+
+    platform: str
+    digest: str
+    base: str
+    layers: list[OciLayer]
+
+
+@dataclass(frozen=True)
 class Image:
     """`digest` is the plan's; `environment_key` names the isolated environment that it shares with images of the same
-    lock and Python; `oci` maps platforms to OCI digests, empty until built as OCI."""
+    lock and Python; `oci` maps platforms to OCI digests, empty until built as OCI; `contents` tells their layers when
+    one version is shown."""
 
     name: str
     version: int
@@ -230,6 +250,7 @@ class Image:
     state: str = "ready"
     description: str = ""
     oci: dict[str, str] = field(default_factory=dict)
+    contents: list[OciImage] = field(default_factory=list)
     used_by: Usage = field(default_factory=Usage)
 
     @property

@@ -86,6 +86,11 @@ class Home:
         return self.path / "images"
 
     @property
+    def oci(self) -> Path:
+        """One OCI image layout with all images that were built as OCI."""
+        return self.path / "oci"
+
+    @property
     def services(self) -> Path:
         """Per service: the live settings that its replicas poll, and the replicas' scratch folders."""
         return self.path / "services"

@@ -1,6 +1,7 @@
 """The replica's orders: `spec.json` of its run folder and `image.json` of its image, checked and frozen."""
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -124,14 +125,14 @@ def load_image(folder: Path) -> Image:
     script = read.text("script")
     if Path(script).is_absolute() or ".." in Path(script).parts or not script.endswith(".py"):
         raise InvalidSpec(f"{path}: script {script!r} must be a .py file inside code/.")
-    models = data.get("models") or []
+    models = data["models"] if "models" in data else _models_in(folder / "models")
     serving = data.get("serving") or {}
     try:
         return Image(
             folder=folder,
-            digest=str(data.get("digest", "")),
+            digest=str(data.get("digest") or os.environ.get("ARGOSY_IMAGE_DIGEST", "")),
             name=str(data.get("name", "")),
-            models=tuple(ImageModel(str(model["name"]), int(model["version"])) for model in models),
+            models=tuple(ImageModel(str(model["name"]), int(model["version"])) for model in models or ()),
             script=script,
             schema=data.get("schema"),
             samples=None if data.get("samples", ()) is None else tuple(data.get("samples", ())),
@@ -141,6 +142,12 @@ def load_image(folder: Path) -> Image:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise InvalidSpec(f"{path}: models, samples or serving have the wrong shape ({problem!r}).") from None
+
+
+def _models_in(root: Path) -> "list[dict[str, Any]]":
+    """Those of a container, whose `image.json` names none so that a new model leaves it as it is."""
+    found = sorted(root.glob("*/*")) if root.is_dir() else []
+    return [{"name": path.parent.name, "version": path.name} for path in found]
 
 
 def _read(path: Path) -> "tuple[bytes, Mapping[str, Any]]":

@@ -11,6 +11,8 @@ from argosy.environments.registry import EnvironmentRegistry
 from argosy.images.distribution.logins import Logins
 from argosy.images.distribution.patience import Patience
 from argosy.images.distribution.registries import Registries
+from argosy.images.oci.create import OciImages
+from argosy.images.oci.layout import OciLayout
 from argosy.keys import Vault, new_key
 from argosy.manifests.create import ManifestBuilder
 from argosy.records import Reference
@@ -99,6 +101,7 @@ class Plane:
             images=shelf.images,
             image_builder=FakeBuilder(shelf),  # type: ignore[arg-type]
             registries=Registries(Logins(home.registries, Vault(new_key())), patience=Patience(first_s=0.01)),
+            oci=OciImages(OciLayout(home.oci), Settings(), shelf.database, shelf.images, shelf.blobs.path, "0.1.0"),
             environments=EnvironmentRegistry(shelf.database),
             services=services.registry,
             keyring=services.keyring,

@@ -288,3 +288,39 @@ def test_status_doctor_and_shutdown(plane: Plane) -> None:
         assert time.monotonic() < deadline
         assert plane.client.get("/healthz").status_code == 200
     assert plane.stopped == [False]
+
+
+def test_an_oci_image_is_asked_for_with_its_base_and_platforms(plane: Plane) -> None:
+    plane.shelf.manifest()
+    wanted = {"name": "iris", "manifest": "iris", "builder": "oci", "base": "oci:/x", "platforms": ["linux/arm64"]}
+    plane.finished(plane.client.post("/v1/images", json=wanted))
+    assert plane.ran[-1]["oci"] == {"base": "oci:/x", "platforms": ["linux/arm64"]}
+    plane.finished(plane.client.post("/v1/images", json={"name": "iris", "manifest": "iris"}))
+    assert "oci" not in plane.ran[-1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "status", "problem"),
+    [
+        ({"builder": "oci"}, 400, "needs a base image"),
+        ({"base": "oci:/x"}, 400, "--builder oci"),
+        ({"platforms": ["linux/amd64"]}, 400, "--builder oci"),
+        ({"builder": "oci", "base": "oci:/x", "platforms": ["windows/amd64"]}, 400, "windows/amd64"),
+        ({"builder": "kaniko", "base": "oci:/x"}, 422, "builder"),
+        ({"builder": "oci", "base": ""}, 422, "base"),
+    ],
+)
+def test_half_an_oci_image_is_refused_before_anything_begins(
+    plane: Plane, changes: dict[str, Any], status: int, problem: str
+) -> None:
+    plane.shelf.manifest()
+    answer = plane.client.post("/v1/images", json={"name": "iris", "manifest": "iris", **changes})
+    assert answer.status_code == status and problem in json.dumps(error_of(answer)), answer.text
+    assert plane.ran == []
+
+
+def test_an_image_that_was_not_built_as_oci_has_no_archive(plane: Plane) -> None:
+    plane.shelf.image()
+    answer = plane.client.get("/v1/images/iris/1/archive")
+    assert answer.status_code == 400 and "--builder oci" in error_of(answer)["message"]
+    assert plane.client.get("/v1/images/nobody/1/archive").status_code == 404

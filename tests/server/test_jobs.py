@@ -40,6 +40,7 @@ class Deploys:
             None,  # type: ignore[arg-type] # every request here names an image that is there
             shelf.images,
             None,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
             services.registry,
             services.reconciler,
             Trials(Home(Path("/nowhere")), models, shelf.manifests, None),  # type: ignore[arg-type]

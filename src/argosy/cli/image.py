@@ -1,6 +1,7 @@
 """`argosy image ...`."""
 
 import argparse
+import os
 
 from argosy.cli import image_login, jobs, parsing, recipe_options
 from argosy.cli.output import Block, Pairs, Table
@@ -21,12 +22,16 @@ def build(parser: Parser, name: str) -> None:
         [
             "argosy image create -n iris --manifest iris:1",
             "argosy image create -n iris -m iris.pkl -f score.py -c conda.yml -s schema.json",
+            "argosy image create -n iris --manifest iris:1 --builder oci --base oci:/srv/bases/python:3.12 "
+            "--platform linux/amd64,linux/arm64",
         ],
-        "From a manifest, or from the options that make one. Images of the same lock and Python share an environment.",
+        "From a manifest, or from the options that make one. Images of the same lock and Python share an environment.\n"
+        "With --builder oci, an OCI image that runs anywhere, made without a container engine.",
     )
     create.add_argument("-n", "--name", required=True, help="the image's name")
     create.add_argument("--manifest", metavar="MANIFEST", help="NAME or NAME:VERSION of a manifest")
     create.add_argument("--description", default="", metavar="TEXT", help="what it is")
+    _container_options(create)
     recipe_options.add(create, registered_as="under the image's name (several: NAME-<file name>)")
     parsing.wait_option(create, "the environment is ready")
     leaf(group, "list", "List the latest version of every image.", list_images, ["argosy image list"])
@@ -38,12 +43,42 @@ def build(parser: Parser, name: str) -> None:
         ["argosy image show iris", "argosy image show iris:2 -o json"],
     )
     show.add_argument("reference", metavar="NAME[:VERSION]", help="a name shows the latest version")
+    save = leaf(
+        group,
+        "save",
+        "Write an OCI image as one file that podman load and docker load accept.",
+        save_image,
+        ["argosy image save iris -f iris.tar", "argosy image save iris:2 -f iris.tar --platform linux/arm64"],
+    )
+    save.add_argument("reference", metavar="NAME[:VERSION]", help="a name means the latest version")
+    parsing.file_argument(save.add_argument("-f", "--file", required=True, metavar="FILE", help="the file to write"))
+    save.add_argument("--platform", metavar="OS/ARCH", help="which platform, when it was built for several")
+    save.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
     delete = leaf(
         group, "delete", "Delete a version that no service uses.", delete_image, ["argosy image delete iris:1 --yes"]
     )
     delete.add_argument("reference", metavar="NAME:VERSION", help="the version to delete")
     delete.add_argument("--yes", action="store_true", help="do not ask")
     image_login.build(group)
+
+
+def _container_options(create: Parser) -> None:
+    group = create.add_argument_group("the container")
+    group.add_argument("--builder", choices=("oci",), help="oci: an OCI image instead of an environment here")
+    group.add_argument(
+        "--base",
+        dest="base_image",
+        metavar="IMAGE",
+        help="what it stands on, with the manifest's Python in it: oci:DIR[:TAG], oci-archive:FILE or "
+        "docker-archive:FILE, as the control plane finds them",
+    )
+    group.add_argument(
+        "--platform",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="OS/ARCH,...",
+        help="linux/amd64, linux/arm64 or both (the control plane's own)",
+    )
 
 
 def create_image(args: argparse.Namespace, session: Session) -> None:
@@ -62,6 +97,9 @@ def create_image(args: argparse.Namespace, session: Session) -> None:
             args.name,
             manifest=args.manifest,
             description=args.description,
+            builder=args.builder,
+            base_image=_absolute(args.base_image),
+            platforms=args.platform,
             wait=args.wait,
             on_message=progress.message,
             on_progress=progress.bytes,
@@ -103,7 +141,23 @@ def show_image(args: argparse.Namespace, session: Session) -> None:
         [(x.kind, x.title, "" if x.size_bytes is None else size(x.size_bytes), x.key) for x in image.layers],
         title="layers",
     )
-    session.show(image, lambda: [_details(image), "", layers])
+    contents = [
+        Table(
+            ("layer", "size", "digest"),
+            [(x.title, size(x.size_bytes), x.digest) for x in found.layers],
+            title=f"{found.platform}  {found.digest}",
+        )
+        for found in image.contents
+    ]
+    session.show(image, lambda: [_details(image), "", layers, *(block for table in contents for block in ("", table))])
+
+
+def save_image(args: argparse.Namespace, session: Session) -> None:
+    with session.progress(f"save {clean(args.reference)}") as progress:
+        path = session.client.images.save(
+            args.reference, args.file, platform=args.platform, overwrite=args.overwrite, on_progress=progress.bytes
+        )
+    session.show({"saved": str(path)}, lambda: [clean(path)])
 
 
 def delete_image(args: argparse.Namespace, session: Session) -> None:
@@ -112,6 +166,14 @@ def delete_image(args: argparse.Namespace, session: Session) -> None:
         session.confirm(f"Delete image {image.reference}?", args.yes)
     session.client.images.delete(args.reference)
     session.show({"deleted": image.reference}, lambda: [f"image {image.reference} is deleted"])
+
+
+def _absolute(base: str | None) -> str | None:
+    """A path is meant from where the command runs, which is not where the control plane does."""
+    kind, colon, path = (base or "").partition(":")
+    if not colon or kind not in ("oci", "oci-archive", "docker-archive"):
+        return base
+    return f"{kind}:{os.path.abspath(os.path.expanduser(path))}"  # noqa: PTH100, PTH111 (a tag may follow the path)
 
 
 def _details(image: Image) -> Pairs:

@@ -35,11 +35,19 @@ class Plan:
 
 
 def plan(
-    manifest: Manifest, models: Sequence[ModelContent], environment_key: str, runtime_digest: str, runtime_version: str
+    manifest: Manifest,
+    models: Sequence[ModelContent],
+    environment_key: str,
+    runtime_digest: str,
+    runtime_version: str,
+    base: str = "",
 ) -> Plan:
-    """`environment_key` identifies lock and Python, `runtime_digest` the files of the serving runtime."""
+    """`environment_key` identifies lock and Python, `runtime_digest` the files of the serving runtime.
+
+    `base` is the digest of a container's base, empty for a machine's own Python.
+    """
     recipe = manifest.recipe
-    base = f"python:{recipe.lock.python}"
+    base = base or f"python:{recipe.lock.python}"
     layers = [
         Layer("base", base, f"Python {recipe.lock.python}"),
         Layer("dependencies", environment_key, f"{len(recipe.lock.packages)} locked packages"),

@@ -1,6 +1,6 @@
 """Registered images: rows that name a plan, found by name and version."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select
@@ -49,6 +49,14 @@ class ImageRegistry:
                 )
             )
             return self._one(connection, Reference(name, version))
+
+    def set_oci(self, image: Image, digests: Mapping[str, str]) -> Image:
+        """Note the OCI digests of these platforms beside those of others."""
+        with self._database.write() as connection:
+            this = (images.c.name == image.name) & (images.c.version == image.version)
+            known = connection.execute(select(images.c.oci).where(this)).scalar_one_or_none() or {}
+            connection.execute(images.update().where(this).values(oci={**known, **digests}))
+            return self._one(connection, Reference(image.name, image.version))
 
     def get(self, reference: Reference) -> Image:
         """The newest version when the reference names none."""
@@ -183,6 +191,7 @@ def _record(row: Row[Any], pins: list[ModelPin], used: list[tuple[str, int]]) ->
         labels=row.plan["labels"],
         created_at=row.created_at,
         description=row.description,
+        oci=row.oci or {},
         used_by=Usage(
             services=sorted({name for name, _ in used}), revisions=[f"{name}/{number}" for name, number in used]
         ),

@@ -186,6 +186,7 @@ class AsyncImages(AsyncGroup):
     list = awaitable(images.list_all)
     versions = awaitable(images.versions)
     show = awaitable(images.show)
+    save = awaitable(images.save)
     delete = awaitable(images.delete)
 
 

@@ -100,6 +100,7 @@ class Images(Group):
     list = blocking(images.list_all)
     versions = blocking(images.versions)
     show = blocking(images.show)
+    save = blocking(images.save)
     delete = blocking(images.delete)
 
 

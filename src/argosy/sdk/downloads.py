@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
@@ -53,6 +53,44 @@ def fetch(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return [folder / top for top in tops]
+
+
+def fetch_archive(
+    url_path: str,
+    query: Mapping[str, str | int | None],
+    target: str | os.PathLike[str],
+    overwrite: bool,
+    total_bytes: int,
+    on_progress: Progress | None,
+) -> Flow[Path]:
+    """What REST path `url_path` answers into the file `target`, whole or not at all. Raises as `fetch` does.
+
+    `total_bytes` is only for `on_progress`.
+    """
+    place = Path(target).expanduser().absolute()
+    if place.is_dir():
+        raise InvalidFile(place, "is a folder; name the file to write")
+    if not overwrite and os.path.lexists(place):
+        raise Conflict(f"{place} exists already. Choose another target, or overwrite it (--overwrite, overwrite=True).")
+    staging = _make_staging(place.parent)
+    count = 0
+    try:
+        with (staging / place.name).open("xb") as out:
+
+            def take(piece: bytes) -> None:
+                nonlocal count
+                out.write(piece)
+                count += len(piece)
+                if on_progress:
+                    on_progress(count, max(count, total_bytes))
+
+            yield from call(Request("GET", url_path, query=query, sink=take, timeout_s=_TIMEOUT_S))
+        _place(staging / place.name, place, overwrite)
+    except OSError as problem:
+        raise StorageFailed(f"{place} cannot be written: {problem.strerror}") from problem
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return place
 
 
 def safe_path(path: str) -> PurePosixPath:

@@ -1,10 +1,13 @@
 """Images: what runs, made from a manifest."""
 
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Unpack
 
 from argosy.errors import InvalidOption
 from argosy.records import Image, Operation, Reference, check_name
-from argosy.sdk import operations, recipes
+from argosy.sdk import downloads, operations, recipes
 from argosy.sdk.files import Progress
 from argosy.sdk.models import explicit, versioned
 from argosy.sdk.operations import OnMessage
@@ -17,12 +20,19 @@ def create(
     *,
     manifest: str | None = None,
     description: str = "",
+    builder: str | None = None,
+    base_image: str | None = None,
+    platforms: Sequence[str] = (),
     wait: bool = True,
     on_message: OnMessage | None = None,
     on_progress: Progress | None = None,
     **recipe: Unpack[RecipeOptions],
 ) -> Flow[Operation]:
-    """From a manifest, or from a recipe that becomes the manifest `name`; the result is `{"image": "iris:1"}`."""
+    """From a manifest, or from a recipe that becomes the manifest `name`; the result is `{"image": "iris:1"}`.
+
+    `builder` "oci" makes an OCI image on `base_image` (`oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE`, with
+    paths of the control plane's machine) for `platforms` such as `linux/arm64`, by default the control plane's own.
+    """
     check_name("image", name)
     source: Any
     if manifest is not None and recipes.given(recipe):
@@ -32,6 +42,8 @@ def create(
     else:
         source = yield from recipes.send(recipes.plan(name, recipe), on_progress, on_message)
     body = {"name": name, "manifest": source, "description": description}
+    oci = {"builder": builder, "base": base_image, "platforms": list(platforms)}
+    body |= {key: value for key, value in oci.items() if value}
     request = Request("POST", path_of("images"), json=body, headers=operations.once(), repeatable=True)
     return (yield from operations.start(request, wait, on_message))
 
@@ -48,6 +60,21 @@ def versions(name: str) -> Flow[list[Image]]:
 
 def show(reference: str) -> Flow[Image]:
     return (yield from call_record(Image, Request("GET", versioned("images", "image", reference))))
+
+
+def save(
+    reference: str,
+    target: str | os.PathLike[str],
+    *,
+    platform: str | None = None,
+    overwrite: bool = False,
+    on_progress: Progress | None = None,
+) -> Flow[Path]:
+    """The OCI image of one platform as the archive `target`, which `podman load` and `docker load` accept."""
+    image = yield from show(reference)
+    path = f"{path_of('images', image.name, image.version)}/archive"
+    total = sum(layer.size_bytes for it in image.contents if platform in (None, it.platform) for layer in it.layers)
+    return (yield from downloads.fetch_archive(path, {"platform": platform}, target, overwrite, total, on_progress))
 
 
 def delete(reference: str) -> Flow[None]:

@@ -29,6 +29,8 @@ from argosy.gateway.tls import TlsFiles, own_ca
 from argosy.images.build import ImageBuilder
 from argosy.images.distribution.logins import Logins
 from argosy.images.distribution.registries import Registries
+from argosy.images.oci.create import OciImages
+from argosy.images.oci.layout import OciLayout
 from argosy.images.registry import ImageRegistry
 from argosy.keys import Vault, new_key, read_or_make, write_private
 from argosy.manifests.create import ManifestBuilder
@@ -105,6 +107,8 @@ class ControlPlane:
         manifests = ManifestRegistry(database)
         images = ImageRegistry(database)
         builder = ImageBuilder(home, settings, database, images, blobs.path, __version__)
+        registries = Registries(Logins(home.registries, vault), settings.registry_ca_file)
+        oci = OciImages(OciLayout(home.oci), settings, database, images, blobs.path, __version__, registries.pull)
         keyring = Keyring(database, vault)
         services = ServiceRegistry(database, keyring)
         environments = EnvironmentRegistry(database)
@@ -129,7 +133,7 @@ class ControlPlane:
         trials = Trials(home, models, manifests, builder)
         tuner = Tuner(home, services, launcher)
         jobs = Jobs(
-            settings, blobs, models, manifests, recipes, images, builder, services, reconciler, trials, tuner
+            settings, blobs, models, manifests, recipes, images, builder, oci, services, reconciler, trials, tuner
         )  # fmt: skip
         self.control = Control(
             home=home,
@@ -141,7 +145,8 @@ class ControlPlane:
             recipes=recipes,
             images=images,
             image_builder=builder,
-            registries=Registries(Logins(home.registries, vault), settings.registry_ca_file),
+            registries=registries,
+            oci=oci,
             environments=environments,
             services=services,
             keyring=keyring,

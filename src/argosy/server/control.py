@@ -8,6 +8,7 @@ from argosy.environments.target import Target
 from argosy.gateway.gateway import Gateway
 from argosy.images.build import ImageBuilder
 from argosy.images.distribution.registries import Registries
+from argosy.images.oci.create import OciImages
 from argosy.images.registry import ImageRegistry
 from argosy.manifests.create import ManifestBuilder
 from argosy.manifests.registry import ManifestRegistry
@@ -38,6 +39,7 @@ class Control:
     images: ImageRegistry
     image_builder: ImageBuilder
     registries: Registries
+    oci: OciImages
     environments: EnvironmentRegistry
     services: ServiceRegistry
     keyring: Keyring

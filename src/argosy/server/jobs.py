@@ -11,6 +11,7 @@ from typing import Any
 
 from argosy.errors import Conflict, DeployFailed, NotFound
 from argosy.images.build import ImageBuilder
+from argosy.images.oci.create import OciImages
 from argosy.images.registry import ImageRegistry
 from argosy.manifests.create import ManifestBuilder
 from argosy.manifests.registry import ManifestRegistry
@@ -45,6 +46,7 @@ class Jobs:
         manifest_builder: ManifestBuilder,
         images: ImageRegistry,
         image_builder: ImageBuilder,
+        oci: OciImages,
         services: ServiceRegistry,
         reconciler: Reconciler,
         trials: Trials,
@@ -57,6 +59,7 @@ class Jobs:
         self._manifest_builder = manifest_builder
         self._images = images
         self._image_builder = image_builder
+        self._oci = oci
         self._services = services
         self._reconciler = reconciler
         self._trials = trials
@@ -95,7 +98,11 @@ class Jobs:
             return {}
         manifest = self._manifests.get(Reference.parse("manifest", reference))
         name = job.input.get("image_name") or manifest.name
-        image = self._image_builder.create(name, manifest, job.input.get("image_description", ""), job.say)
+        description = job.input.get("image_description", "")
+        if wanted := job.input.get("oci"):
+            image = self._oci.create(name, manifest, description, wanted["base"], wanted["platforms"], job.say)
+        else:
+            image = self._image_builder.create(name, manifest, description, job.say)
         job.say(f"Image {image.reference}")
         return {"image": image.reference}
 

@@ -64,6 +64,9 @@ class ImageBody(_Body):
     name: Name
     manifest: str | ManifestBody
     description: str = Field(default="", max_length=10_000)
+    builder: Literal["oci"] | None = None
+    base: str | None = Field(default=None, min_length=1, max_length=4_000)
+    platforms: list[str] = Field(default_factory=list, max_length=10)
 
 
 class RegistryBody(_Body):

@@ -56,12 +56,16 @@ class BlobStore(Protocol):
 
 
 class LocalBlobs:
-    """Blobs in a folder of this machine, used by one process at a time (the control plane holds the home's lock)."""
+    """Blobs in a folder of this machine, used by one process at a time (the control plane holds the home's lock).
 
-    def __init__(self, root: Path) -> None:
+    `flat` puts them into one folder, `<root>/sha256/<sha256>`, as an OCI layout wants it.
+    """
+
+    def __init__(self, root: Path, flat: bool = False, incoming: Path | None = None) -> None:
         self._root = root
+        self._flat = flat
         self._shelves = root / "sha256"
-        self.incoming = root / "incoming"
+        self.incoming = incoming or root / "incoming"
         # Held for the instant in which a blob appears, is renewed or is collected; never while bytes move.
         self._placing = threading.Lock()
         # Own threads: an upload must not starve, nor be starved by, what else the process runs on the default executor.
@@ -74,7 +78,7 @@ class LocalBlobs:
         """Where the blob lies, whether it is there or not. Never hand it to somebody who writes."""
         if not _SHA256.fullmatch(sha256):
             raise InvalidOption("sha256", sha256, "it must be 64 hexadecimal digits in lower case")
-        return self._shelves / sha256[:2] / sha256
+        return (self._shelves if self._flat else self._shelves / sha256[:2]) / sha256
 
     def has(self, sha256: str) -> bool:
         return self.path(sha256).is_file()
@@ -197,7 +201,8 @@ class LocalBlobs:
         return removed
 
     def _all(self) -> Iterator[Path]:
-        for shelf in self._shelves.iterdir() if self._shelves.is_dir() else ():
+        shelves = [self._shelves] if self._flat else self._shelves.iterdir()
+        for shelf in shelves if self._shelves.is_dir() else ():
             yield from (path for path in shelf.iterdir() if _SHA256.fullmatch(path.name))
 
     def _place(self, temporary: Path, blob: Blob) -> None:
@@ -213,7 +218,7 @@ class LocalBlobs:
             temporary.replace(path)
         _sync_folder(path.parent)
         if new_shelf:
-            _sync_folder(self._shelves)
+            _sync_folder(path.parent.parent)
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

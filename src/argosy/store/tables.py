@@ -132,6 +132,8 @@ images = Table(
     Column("digest", String(64), nullable=False, index=True),
     Column("manifest_id", ForeignKey("manifests.id", ondelete="RESTRICT"), nullable=False, index=True),
     Column("plan", JSON, nullable=False),
+    # Platform -> digest of its OCI manifest; null until it is built as OCI.
+    Column("oci", JSON),
     Column("environment_key", String(64), nullable=False, index=True),
     Column("description", Text, nullable=False, default=""),
     Column("created_at", String(32), nullable=False),

@@ -1,9 +1,14 @@
 """`/v1/images`."""
 
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Response
+from fastapi.responses import StreamingResponse
 
+from argosy.errors import InvalidOption
+from argosy.images.oci.archive import archive
+from argosy.images.oci.platforms import own_platform, parse_platforms
 from argosy.records import Image, Operation, Page, Reference, check_name
 from argosy.server.api.answers import Cursor, IdempotencyKey, Limit, accepted, reference
 from argosy.server.control import Control
@@ -21,9 +26,12 @@ def router(control: Control) -> APIRouter:
 
     @routes.post("", status_code=202, response_model=Operation)
     def create(body: ImageBody, idempotency_key: IdempotencyKey = None) -> Response:
-        """Build the environment and the image; the operation's result is `{"image": "name:version"}`."""
+        """Build the environment and the image; the operation's result is `{"image": "name:version"}`.
+
+        With `builder` oci an OCI image is built on `base` for `platforms` instead of the environment.
+        """
         check_name("image", body.name)
-        request: dict[str, Any] = {"image_name": body.name, "image_description": body.description}
+        request: dict[str, Any] = {"image_name": body.name, "image_description": body.description, **_oci(body)}
         if isinstance(body.manifest, str):
             manifest = control.manifests.get(Reference.parse("manifest", body.manifest))
             request["manifest"] = manifest.reference
@@ -37,11 +45,36 @@ def router(control: Control) -> APIRouter:
 
     @routes.get("/{name}/{version}")
     def show(name: str, version: str) -> Image:
-        return images.get(reference("image", name, version))
+        image = images.get(reference("image", name, version))
+        return replace(image, contents=control.oci.contents(image))
+
+    @routes.get("/{name}/{version}/archive", response_class=StreamingResponse)
+    def save(name: str, version: str, platform: str | None = None) -> StreamingResponse:
+        """The OCI image of one platform as one archive, for `podman load` and `docker load`."""
+        image = images.get(reference("image", name, version))
+        chosen, digest = control.oci.chosen(image, platform)
+        layout = control.oci.layout
+        size_bytes, content = archive(layout, image.reference, layout.descriptor(digest, chosen))
+        headers = {"content-length": str(size_bytes), "etag": f'"{digest}"'}
+        return StreamingResponse(content, media_type="application/x-tar", headers=headers)
 
     @routes.delete("/{name}/{version}", status_code=204)
     def delete(name: str, version: str) -> None:
         """409 while a revision of a service has it."""
-        control.image_builder.delete(Reference.parse("image", f"{name}:{version}"))
+        named = Reference.parse("image", f"{name}:{version}")
+        control.image_builder.delete(named)
+        control.oci.forget(named)
 
     return routes
+
+
+def _oci(body: ImageBody) -> dict[str, Any]:
+    """What an operation must know to build an OCI image; nothing without a builder."""
+    if body.builder is None:
+        if body.base is not None or body.platforms:
+            raise InvalidOption("--builder", None, "--base and --platform need --builder oci")
+        return {}
+    if body.base is None:
+        raise InvalidOption("--base", None, "--builder oci needs a base image: oci:DIR[:TAG], oci-archive:FILE ...")
+    platforms = parse_platforms(body.platforms or [own_platform()])
+    return {"oci": {"base": body.base, "platforms": [platform.name for platform in platforms]}}

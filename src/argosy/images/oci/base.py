@@ -1,0 +1,164 @@
+"""Base images: fetched into the layout, verified by digest, checked for the wanted platform and Python.
+
+`oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]` and `docker-archive:FILE` are read here; any other reference is a registry's,
+which the `Pull` that the builder is given fetches.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from argosy.errors import InvalidFile, InvalidOption
+from argosy.images.oci.layers import LayerBlob
+from argosy.images.oci.layout import TAR, Descriptor, OciLayout
+from argosy.images.oci.platforms import Platform, platform_of_machine
+from argosy.images.oci.pythons import Findings, look_into
+from argosy.images.oci.sources import Source, open_source
+
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+_DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+_OPTION = "--base"
+# Fetches the manifests of these platforms, and all they need, into the layout; the digest of what the reference names.
+Pull = Callable[[str, Sequence[str], OciLayout], str]
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base for one platform. `digest` is that platform's manifest; `python` is a path in the image."""
+
+    reference: str
+    digest: str
+    layers: list[LayerBlob]
+    config: dict[str, Any]
+    python: str
+
+
+class Bases:
+    """Fetches and checks bases. Without `pull` there are no registries."""
+
+    def __init__(self, layout: OciLayout, pull: Pull | None = None) -> None:
+        self._layout = layout
+        self._pull = pull
+
+    def resolve(self, reference: str, platforms: Sequence[Platform]) -> str:
+        """The digest that `reference` names now, an index's where it is one; with all that `platforms` need here."""
+        kind = reference.partition(":")[0]
+        if kind not in ("oci", "oci-archive", "docker-archive"):
+            if self._pull is None:
+                raise InvalidOption(_OPTION, reference, "write oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE")
+            return self._pull(reference, [platform.name for platform in platforms], self._layout)
+        with open_source(reference) as source:
+            top = source.top()
+            self._fetch_json(source, top.digest)
+            for platform in platforms:
+                self._fetch(source, self._choose(reference, top.digest, platform, source))
+        return top.digest
+
+    def open(self, reference: str, digest: str, platform: Platform, python: str) -> Base:
+        """The base of one platform from what `resolve` answered. `python` is X.Y. Raises InvalidOption, InvalidFile."""
+        chosen = self._choose(reference, digest, platform, None)
+        manifest = self._layout.json(chosen)
+        config = self._layout.json(str(manifest["config"]["digest"]))
+        layers = _layers(reference, manifest, config)
+        _check_platform(reference, config, platform)
+        findings = self._findings(chosen, layers)
+        return Base(reference, chosen, layers, config, _python_path(reference, findings, platform, python))
+
+    def _findings(self, digest: str, layers: list[LayerBlob]) -> Findings:
+        key = f"base-{digest.removeprefix('sha256:')}"
+        if known := self._layout.recall(key):
+            return Findings.of(known)
+        found = look_into(self._layout, layers)
+        self._layout.remember(key, found.json())
+        return found
+
+    def _choose(self, reference: str, digest: str, platform: Platform, source: Source | None) -> str:
+        """The manifest of a platform: `digest` itself, or what the index of that digest names."""
+        content = self._layout.json(digest)
+        if "manifests" not in content:
+            return digest
+        offered = []
+        for item in content["manifests"]:
+            descriptor = _descriptor(reference, item)
+            if descriptor.platform == platform.name or descriptor.platform.startswith(f"{platform.name}/"):
+                if source is not None:
+                    self._fetch_json(source, descriptor.digest)
+                return self._choose(reference, descriptor.digest, platform, source)
+            offered.append(descriptor.platform or "none named")
+        raise InvalidOption(
+            _OPTION,
+            reference,
+            f"it has no image for {platform.name} (it has: {', '.join(offered) or 'nothing'}). Choose another base, or "
+            "other platforms with --platform.",
+        )
+
+    def _fetch(self, source: Source, digest: str) -> None:
+        """Config and layers of a manifest that is here already."""
+        manifest = self._layout.json(digest)
+        if "config" not in manifest or "layers" not in manifest:
+            raise InvalidFile(source.reference, f"{digest} is no image manifest")
+        for item in [manifest["config"], *manifest["layers"]]:
+            wanted = _descriptor(source.reference, item)
+            if not (self._layout.has(wanted.digest) and self._layout.size(wanted.digest) == wanted.size_bytes):
+                self._layout.add(source.read(wanted.digest), wanted.digest)
+
+    def _fetch_json(self, source: Source, digest: str) -> None:
+        if not self._layout.has(digest):
+            self._layout.add(source.read(digest), digest)
+
+
+def _descriptor(reference: str, item: Any) -> Descriptor:
+    try:
+        return Descriptor.of(item)
+    except (KeyError, TypeError, ValueError) as problem:
+        raise InvalidFile(reference, f"has a descriptor that cannot be read ({problem!r})") from None
+
+
+def _layers(reference: str, manifest: dict[str, Any], config: dict[str, Any]) -> list[LayerBlob]:
+    found = [_descriptor(reference, item) for item in manifest["layers"]]
+    diff_ids = (config.get("rootfs") or {}).get("diff_ids") or []
+    if len(found) != len(diff_ids):
+        raise InvalidFile(reference, f"has {len(found)} layers, and its config speaks of {len(diff_ids)}")
+    return [
+        LayerBlob(Descriptor(_media_type(layer.media_type), layer.digest, layer.size_bytes), diff_id, "base")
+        for layer, diff_id in zip(found, diff_ids, strict=True)
+    ]
+
+
+def _media_type(media_type: str) -> str:
+    """Docker's names for the same things; ours are the same bytes."""
+    return {_DOCKER_LAYER: f"{TAR}+gzip", "application/vnd.docker.image.rootfs.diff.tar": TAR}.get(
+        media_type, media_type
+    )
+
+
+def _check_platform(reference: str, config: dict[str, Any], platform: Platform) -> None:
+    found = f"{config.get('os')}/{config.get('architecture')}"
+    if found != platform.name:
+        raise InvalidOption(
+            _OPTION, reference, f"it is an image for {found}, and {platform.name} is wanted. Choose a base for that."
+        )
+
+
+def _python_path(reference: str, findings: Findings, platform: Platform, python: str) -> str:
+    if findings.musl:
+        raise InvalidOption(
+            _OPTION, reference, "it is built on musl (Alpine), and locked wheels need glibc. Choose a base on glibc."
+        )
+    fitting = next((found for found in findings.pythons if found.minor == python), None)
+    if fitting is None:
+        have = ", ".join(found.path for found in findings.pythons) or "none"
+        raise InvalidOption(
+            _OPTION,
+            reference,
+            f"it has no Python {python}, which the lock is for: looked for python{python} in /usr/local/bin and "
+            f"/usr/bin, found {have}. Choose a base with Python {python}, or make the manifest for another with "
+            "-r python:X.Y.",
+        )
+    if fitting.machine not in (0, platform.machine):
+        raise InvalidOption(
+            _OPTION,
+            reference,
+            f"its {fitting.path} is for {platform_of_machine(fitting.machine)}, and {platform.name} is wanted",
+        )
+    return fitting.path
