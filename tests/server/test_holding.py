@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -213,6 +215,9 @@ def test_a_body_over_the_limit_is_413(house: House, announced: bool, size: int) 
         ("/api/v1/service/iris/", "", 200),
         ("/api/v1/service/iris", "", 200),
         ("/api/v1/service/iris/v2/health/ready", "", 200),
+        ("/api/v1/service/iris/v2/models/iris/ready", "", 200),
+        ("/api/v1/service/iris/v2/models/iris/versions/1/ready", "", 200),
+        ("/api/v1/service/iris/v2/models/iris", "", 401),
     ],
 )
 def test_without_a_key_nothing_wakes(house: House, path: str, key: str, status: int) -> None:
@@ -273,10 +278,110 @@ def test_deadlines_and_timeouts_end_the_wait(house: House) -> None:
             assert time.monotonic() - began >= 0.14
             long = await house.ask()
             assert (long.status, long.json["error"]["code"]) == (503, "no_ready_replica")
-            assert "asleep and is not ready yet" in long.json["error"]["message"]
+            assert "asleep, and it is not ready yet" in long.json["error"]["message"]
             assert min(int(short.headers["retry-after"]), int(long.headers["retry-after"])) >= 1
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "soon", "1.5", "007", ""])
+def test_a_timeout_that_is_none_is_400_as_a_replica_says(house: House, given: str) -> None:
+    house.sleep()
+
+    async def scenario() -> None:
+        async with house.open():
+            answer = await house.ask(x_request_timeout_ms=given)
+            assert (answer.status, answer.json["error"]["code"]) == (400, "invalid_input")
+            assert answer.json["error"]["details"]["received"] == given
+            assert house.services.registry.get("iris").wanted == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("own", "status"), [("20", 429), ("", 503)])
+def test_who_comes_too_late_wakes_nothing(house: House, own: str, status: int) -> None:
+    """The listener alone: the gateway says itself when a request arrived."""
+    house.sleep(request_timeout_ms=100)
+
+    async def scenario() -> None:
+        async with house.open():
+            reader, writer = await asyncio.open_unix_connection(str(house.home.hold))
+            head = {**house.key, "host": "h", "content-length": "0"}
+            head["x-argosy-arrival"] = str(int(time.time() * 1000) - 5_000)
+            head |= {"x-request-timeout-ms": own} if own else {}
+            lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+            writer.write(f"POST {SCORE} HTTP/1.1\r\n{lines}\r\n".encode())
+            assert int((await reader.readline()).split()[1]) == status
+            writer.close()
+            assert house.services.registry.get("iris").wanted == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_service_made_anew_has_its_own_keys(house: House) -> None:
+    """Both are of generation 1."""
+    house.sleep()
+    generation = house.services.registry.get("iris").generation
+
+    async def scenario() -> None:
+        async with house.open():
+            old = house.key
+            assert (await house.send(SCORE, b"", {})).status == 401, "now its keys are known"
+            await asyncio.to_thread(_make_anew, house)
+            assert house.services.registry.get("iris").generation == generation
+            assert (await house.send(SCORE, b"", old)).status == 401
+            assert house.services.registry.get("iris").wanted == 0
+            asked = asyncio.create_task(house.ask())
+            await house.replica_starts()
+            assert (await asked).status == 200
+
+    asyncio.run(scenario())
+
+
+def _make_anew(house: House) -> None:
+    house.services.registry.mark_deleting("iris")
+    house.services.reconciler.wake("iris")
+    house.services.steps(6)
+    assert house.services.registry.names() == []
+    house.sleep()
+
+
+# anyio, below httpx, leaves the socket of an attempt that was given up to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_replica_that_takes_no_connections_is_waited_for(house: House) -> None:
+    """Stopped, with its backlog full: nothing was sent. Meanwhile the request counts as need again."""
+    house.sleep(request_timeout_ms=30_000)
+
+    async def scenario() -> None:
+        async with house.open():
+            asked = asyncio.create_task(house.ask())
+            await until(lambda: house.services.registry.get("iris").wanted > 0)
+            with full(house.folder / "r0"):
+                await asyncio.to_thread(house.services.step)
+                (name,) = house.services.target.replicas
+                house.services.target.change(name, state="ready", address=f"unix@{house.folder / 'r0'}")
+                await asyncio.to_thread(house.services.settle)
+                await until(lambda: house.services.autoscaler._held["iris"] == 0)
+                await until(lambda: house.services.autoscaler._held["iris"] == 1)
+                assert not asked.done()
+            house.replicas.append(await Replica("r0", house.folder).start())
+            assert (await asked).status == 200
+            await until(lambda: house.services.autoscaler._held["iris"] == 0)
+
+    asyncio.run(scenario())
+    gc.collect()
+
+
+@contextlib.contextmanager
+def full(path: Path) -> Iterator[None]:
+    """A listener that accepts nobody, whose backlog is taken."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(path))
+        listener.listen(0)
+        stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
+        yield
+    path.unlink()
 
 
 def test_a_start_that_fails_says_why(house: House) -> None:
