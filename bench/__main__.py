@@ -3,6 +3,7 @@
 make bench                                            # everything; goes on where an earlier run stopped
 make bench BENCH_ARGS="run --case iris --server floor --server argosy --rounds 1 --seconds 1"
 make bench BENCH_ARGS="budgets b12 b16"
+make bench BENCH_ARGS="budgets many" BENCH_MANY=10x2,20   # fewer services, replicas of each, and replicas of one
 make bench BENCH_ARGS=render                          # the page anew from docs/benchmarks/results.json
 make bench BENCH_ARGS="--fresh"                       # forget earlier results first
 """

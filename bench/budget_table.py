@@ -48,7 +48,7 @@ def table(results: Results) -> str:
 
 
 def lines(results: Results) -> list[Line]:
-    return [*_costs(results), *_rates(results), *_overload(results), *_own_runs(results)]
+    return [*_costs(results), *_rates(results), *_overload(results), *_own_runs(results), *_many(results)]
 
 
 def _costs(results: Results) -> Iterator[Line]:
@@ -142,3 +142,26 @@ def _own_runs(results: Results) -> Iterator[Line]:
     added = replica.get("added_mb")
     yield Line("B15", "their size with the serving code", added and added + replica["own_mb"], 25, unit=" MB")
     yield line("b16", "reconcile pass of 200 services x 5 replicas, CPU", ("cpu_ms",), 200, unit=" ms")
+
+
+def _many(results: Results) -> Iterator[Line]:
+    found = results.data["budgets"].get("many", {})
+    why = reason(str(found.get("problem", "not measured")))
+    for part, what in (("services", "many services"), ("replicas", "many replicas of one")):
+        seen = found.get(part, {})
+        if seen:
+            count = "one service" if seen["services"] == 1 else f"{seen['services']} services"
+            what = f"{count}, {seen['replicas']} replicas"
+        for key, of, limit, unit in (
+            ("start_ratio", "seconds to all healthy over (replicas x a single one's / cores)", 1.2, ""),
+            ("pss_ratio", "an idle replica's memory over a bare interpreter's", 3.0, ""),
+            ("service_cpu_percent", "idle CPU of a service, of one core", 0.1 * _replicas_each(seen), " %"),
+            ("control_plane_cpu_percent", "idle CPU of the control plane, of one core", 5.0, " %"),
+        ):
+            yield Line("many", f"{what}: {of}", seen.get(key), limit, unit=unit, why=why)
+    one_more = "one more server, the gateway's time over that with one service"
+    yield Line("many", one_more, found.get("gateway_ratio"), 3.0, why=why)
+
+
+def _replicas_each(seen: dict[str, Any]) -> float:
+    return float(seen["replicas"] / seen["services"]) if seen else 1.0

@@ -1,4 +1,5 @@
-"""What Argosy holds itself to: budgets B1-B15 and the reconcile part of B16, each a ratio within one run.
+"""What Argosy holds itself to: budgets B1-B15, the reconcile part of B16 and what many services cost, each a ratio
+within one run.
 
 Most are read off the visits (`table`); what needs a run of its own is measured by the modules of this package, one
 each, whose functions answer plain figures.
@@ -8,7 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from bench.budgets import building, changes, commands, idle, proxies, reconciling, registering, spreading, starting
+from bench.budgets import (
+    building,
+    changes,
+    commands,
+    idle,
+    many,
+    proxies,
+    reconciling,
+    registering,
+    spreading,
+    starting,
+)  # fmt: skip
 from bench.results import Results
 from bench.running import say
 
@@ -23,6 +35,7 @@ MEASURES: Mapping[str, Callable[[int, float], dict[str, Any]]] = {
     "b13": registering.measure,
     "b14": building.measure,
     "b16": reconciling.measure,
+    "many": many.measure,
 }
 
 

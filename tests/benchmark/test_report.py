@@ -7,6 +7,7 @@ import pytest
 
 from bench import budget_table, hot_path, report
 from bench.budget_table import Line
+from bench.budgets import many
 from bench.cases import CASES
 from bench.results import Results, at, middle
 from bench.running import Plan
@@ -99,7 +100,7 @@ def test_a_budget_is_held_or_says_by_how_much_not(line: Line, verdict: str) -> N
 
 def test_every_budget_has_a_line_without_any_result(tmp_path: Path) -> None:
     found = {line.budget for line in budget_table.lines(Results.empty(tmp_path / "none.json"))}
-    assert found == {f"B{number}" for number in range(1, 17)} | {"B3a"}
+    assert found == {f"B{number}" for number in range(1, 17)} | {"B3a", "many"}
 
 
 def test_the_page_names_every_server_and_every_reason(results: Results, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,3 +134,24 @@ def test_samples_are_counted_by_function() -> None:
     }
     with pytest.raises(RuntimeError, match="no samples"):
         hot_path.count("")
+
+
+def test_many_services_say_how_many_they_were(results: Results) -> None:
+    seen = {"services": 10, "replicas": 20, "start_ratio": 0.7, "pss_ratio": 4.0}
+    results.data["budgets"]["many"] = {"services": seen, "gateway_ratio": 1.5}
+    lines = [line.cells() for line in budget_table.lines(results) if line.budget == "many"]
+    assert [cells[1].partition(":")[0] for cells in lines[:4]] == ["10 services, 20 replicas"] * 4
+    assert [cells[4] for cells in lines[:3]] == ["held", "**not held**, by 33 %", "not measured"]
+    assert lines[2][2] == "<= 0.2 %"
+    assert lines[-1][3:] == ["1.5", "held"]
+
+
+def test_fewer_services_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BENCH_MANY", raising=False)
+    assert many._wanted(1e12) == (100, 2, 100)
+    assert many._wanted(6e9) == (30, 2, 60)
+    monkeypatch.setenv("BENCH_MANY", "10x2,20")
+    assert many._wanted(1e12) == (10, 2, 20)
+    monkeypatch.setenv("BENCH_MANY", "10")
+    with pytest.raises(RuntimeError, match="write it as"):
+        many._wanted(1e12)

@@ -8,8 +8,9 @@ import yaml
 
 from argosy.cli.output import Pairs, Table, plain, write
 from argosy.cli.progress import PlainReporter, bar
+from argosy.cli.service_look import details
 from argosy.cli.text import clean, moment, size
-from argosy.records import Environment
+from argosy.records import Environment, Service, ServiceSettings
 
 ENVIRONMENT = Environment("ä", "process", "2031-01-02T03:04:05Z")
 
@@ -85,3 +86,14 @@ def test_progress_in_a_pipe_is_lines() -> None:
 def test_the_bar_of_a_transfer() -> None:
     assert bar(0, 0).startswith("━" * 24)
     assert bar(5, 10) == "━" * 12 + "─" * 12 + "  50%  5 B of 10 B"
+
+
+@pytest.mark.parametrize(
+    ("ready", "wanted", "said"), [(1, 2, "1 of 2 ready"), (0, 0, "0 of 0 ready"), (1, 0, "0 wanted, 1 still ready")]
+)
+def test_a_service_that_sleeps_again_has_a_replica_for_a_while(ready: int, wanted: int, said: str) -> None:
+    moments = ("2031-01-02T03:04:05Z",) * 2
+    service = Service(
+        "nap", "local", "healthy", "", "u", "u", "u", "u", wanted, ready, 1, None, ServiceSettings(), *moments, "e"
+    )
+    assert said in plain(details(service))

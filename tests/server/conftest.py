@@ -1,9 +1,12 @@
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from argosy.environments.registry import EnvironmentRegistry
+from server.house import House
 from server.plane import Plane
 from services.fakes import Services
 from store.shelf import Shelf
@@ -38,3 +41,18 @@ def plane(shelf: Shelf, services: Services) -> Iterator[Plane]:
     plane = Plane(shelf, services)
     yield plane
     plane.close()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Short, since sockets lie in it."""
+    path = Path(tempfile.mkdtemp(prefix="hold-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def house(folder: Path, shelf: Shelf) -> Iterator[House]:
+    house = House(folder, shelf)
+    yield house
+    house.gateway.stop(0)

@@ -95,7 +95,9 @@ def details(service: Service) -> Pairs:
 
 def _count(service: Service) -> str:
     settings = service.settings
-    count = f"{service.replicas_ready} of {service.replicas_wanted} ready"
+    ready, wanted = service.replicas_ready, service.replicas_wanted
+    # After an update of one that sleeps its new replica still runs for a while.
+    count = f"{ready} of {wanted} ready" if ready <= wanted else f"{wanted} wanted, {ready} still ready"
     return (
         f"{count}, autoscaled {settings.min_replicas} to {settings.max_replicas}"
         if settings.autoscale_enabled

@@ -62,6 +62,14 @@ def too_large(limit_bytes: int) -> HeldAnswer:
     return _error(413, "too_large", message, {"connection": "close"}, {"limit_bytes": limit_bytes})
 
 
+def no_milliseconds(given: bytes) -> HeldAnswer:
+    shown = given[:40].decode("latin-1")
+    expected = "a whole number of milliseconds"
+    message = f"Header x-request-timeout-ms must be {expected}, not {shown!r}."
+    details: dict[str, object] = {"header": "x-request-timeout-ms", "expected": expected, "received": shown}
+    return _error(400, "invalid_input", message, {}, details)
+
+
 def replica_failed() -> HeldAnswer:
     message = "The replica ended without a complete answer. Whether the request ran is unknown."
     return _error(502, "replica_failed", message, {})

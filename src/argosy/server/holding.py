@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import secrets
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, time
@@ -21,6 +22,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 
 from argosy.errors import Error
+from argosy.records import ServiceSettings
 from argosy.server import held_answers as answers
 from argosy.server.held_answers import HeldAnswer
 from argosy.server.held_body import CallerGone, HeldBody
@@ -33,6 +35,8 @@ from argosy.services.stored import Stored
 log = logging.getLogger(__name__)
 
 _PREFIX = "/api/v1/service/"
+_HEALTH = re.compile(r"|v2/health/(live|ready)|v2/models/[^/]+(/versions/[^/]+)?/ready").fullmatch
+_MILLISECONDS = re.compile(rb"[1-9][0-9]{0,15}").fullmatch  # as a replica reads them
 _DOCUMENTS = ("docs", "swagger.json", "openapi.json")
 _LOOK_EVERY_S = 0.05
 _BACKLOG = 1024
@@ -57,7 +61,7 @@ class Holding:
         self, path: Path, reconciler: Reconciler, autoscaler: Autoscaler, hashes: Callable[[str], list[str]]
     ) -> None:
         self._path, self._reconciler, self._autoscaler, self._hashes = path, reconciler, autoscaler, hashes
-        self._known: dict[str, tuple[int, list[str]]] = {}
+        self._known: dict[str, tuple[str, int, list[str]]] = {}
         self._held: Counter[str] = Counter()
         self._passing: Counter[str] = Counter()
         self._stopping = False
@@ -110,8 +114,7 @@ class Holding:
         stored = self._reconciler.stored_of(name)
         if stored is None or not stored.on_demand or stored.live_revision is None:
             raise answers.no_replica("No replica of this service is ready. Try again soon.", 1)
-        health = rest.rstrip("/") in ("", "v2/health/live", "v2/health/ready")
-        if health and scope["method"] in ("GET", "HEAD"):
+        if scope["method"] in ("GET", "HEAD") and _HEALTH(rest.rstrip("/")):
             raise self._health(stored)
         settings = stored.settings
         if not admits(headers.get(b"authorization"), await self._keys(stored)):
@@ -121,10 +124,10 @@ class Holding:
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > settings.max_body_bytes:
             raise answers.too_large(settings.max_body_bytes)
-        given = headers.get(b"x-request-timeout-ms", b"")
-        own_ms = int(given) if given.isdigit() and len(given) < 10 else settings.request_timeout_ms
-        left_s = min(own_ms, settings.request_timeout_ms) / 1000 - _age_s(headers.get(b"x-argosy-arrival", b""))
-        return _Asked(stored, monotonic() + left_s, own_ms < settings.request_timeout_ms)
+        left_s, deadline = _left_s(settings, headers)
+        if left_s <= 0:
+            raise _too_late(settings, deadline, "it came too late to wake it")
+        return _Asked(stored, monotonic() + left_s, deadline)
 
     def _health(self, stored: Stored) -> HeldAnswer:
         """A look at a service must not wake it: asleep is healthy, as long as it could be woken."""
@@ -134,10 +137,11 @@ class Holding:
         return answers.no_replica(condition.reason, self._reconciler.pause_s(stored.name))
 
     async def _keys(self, stored: Stored) -> list[str]:
-        generation, hashes = self._known.get(stored.name, (0, []))
-        if generation != stored.generation:
+        """A service that was deleted and made anew is another one: generation 1 again, and SQLite may reuse its id."""
+        created_at, generation, hashes = self._known.get(stored.name, ("", 0, []))
+        if (created_at, generation) != (stored.created_at, stored.generation):
             hashes = await asyncio.to_thread(self._hashes, stored.name)
-            self._known[stored.name] = (stored.generation, hashes)
+            self._known[stored.name] = (stored.created_at, stored.generation, hashes)
         return hashes
 
     @contextlib.contextmanager
@@ -156,13 +160,8 @@ class Holding:
 
     async def _hold(self, asked: _Asked, scope: Scope, body: HeldBody, send: Send) -> None:
         """Until the answer is sent, or the caller is gone."""
-        name = asked.stored.name
-        try:
-            await asyncio.to_thread(self._autoscaler.hold, name)
-        except Error as problem:
-            raise answers.no_replica(problem.message, 2) from problem
         waiting = contextlib.ExitStack()
-        waiting.callback(self._autoscaler.release, name)
+        await self._need(asked.stored.name, waiting)
         gone = asyncio.create_task(body.gone())
         work = asyncio.create_task(self._serve_when_ready(asked, scope, body, send, waiting))
         try:
@@ -177,6 +176,19 @@ class Holding:
             await asyncio.gather(gone, work, return_exceptions=True)
             waiting.close()
 
+    async def _need(self, name: str, waiting: contextlib.ExitStack) -> None:
+        """Counts for the autoscaler until `waiting` is closed."""
+        counted = asyncio.ensure_future(asyncio.to_thread(self._autoscaler.hold, name))
+        try:
+            await asyncio.shield(counted)
+        except Error as problem:
+            raise answers.no_replica(problem.message, 2) from problem
+        except asyncio.CancelledError:
+            # The thread goes on, and counts a request that is gone.
+            counted.add_done_callback(lambda done: None if done.exception() else self._autoscaler.release(name))
+            raise
+        waiting.callback(self._autoscaler.release, name)
+
     async def _serve_when_ready(
         self, asked: _Asked, scope: Scope, body: HeldBody, send: Send, waiting: contextlib.ExitStack
     ) -> None:
@@ -190,6 +202,8 @@ class Holding:
                 left_s = asked.stored.settings.request_timeout_ms / 1000 + _MARGIN_S
                 return await pass_on(address, scope, body, send, left_s)
             except Busy:
+                # It waits here again, and nobody else counts it.
+                await self._need(name, waiting)
                 await asyncio.sleep(_LOOK_EVERY_S)
             finally:
                 self._passing[name] -= 1
@@ -214,9 +228,7 @@ class Holding:
             if condition.state == "failed" and pause_s:
                 raise answers.no_replica(f"No replica can be started: {condition.reason}.", pause_s)
             if late:
-                if asked.deadline:
-                    raise answers.shed("deadline", "The request's deadline passed while it waited.", settings, 2)
-                raise answers.no_replica(f"The service was asleep and is not ready yet: {condition.reason}.", 5)
+                raise _too_late(settings, asked.deadline, f"it is not ready yet: {condition.reason}")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._freed.wait(), min(_LOOK_EVERY_S, max(0.0, asked.until_s - monotonic())))
 
@@ -227,6 +239,22 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def _left_s(settings: ServiceSettings, headers: Mapping[bytes, bytes]) -> tuple[float, bool]:
+    """Seconds that the request may still take, and whether its caller said so. Raises HeldAnswer as a replica does."""
+    given = headers.get(b"x-request-timeout-ms")
+    if given is not None and not _MILLISECONDS(given):
+        raise answers.no_milliseconds(given)
+    most_ms = settings.request_timeout_ms
+    own_ms = most_ms if given is None else min(int(given), most_ms)
+    return own_ms / 1000 - _age_s(headers.get(b"x-argosy-arrival", b"")), own_ms < most_ms
+
+
+def _too_late(settings: ServiceSettings, deadline: bool, why: str) -> HeldAnswer:
+    if deadline:
+        return answers.shed("deadline", "The request's deadline passed while the service was asleep.", settings, 2)
+    return answers.no_replica(f"The service was asleep, and {why}.", 5)
 
 
 def _age_s(arrival: bytes) -> float:

@@ -30,7 +30,8 @@ async def pass_on(path: str, scope: Scope, body: HeldBody, send: Send, timeout_s
         try:
             async with asyncio.timeout(timeout_s):
                 response = await transport.handle_async_request(request)
-        except httpx.ConnectError:
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            # Nothing was sent: it is gone, or stopped with its backlog full.
             raise Busy from None
         except TimeoutError:
             raise answers.timed_out() from None
