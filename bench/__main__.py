@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of visits (3)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each closed-loop cell (2)")
     parser.add_argument("--connections", type=int, action="append", help="instead of the case's own; repeatable")
+    parser.add_argument("--open-rounds", type=int, help="rounds in which open loops are run too; none means all")
     parser.add_argument("--again", action="store_true", help="measure anew what earlier runs have measured")
     parser.add_argument("--fresh", action="store_true", help="forget all earlier results")
     options = parser.parse_args()
@@ -41,7 +42,7 @@ def main() -> int:
         results = Results.empty()
     plan = Plan(
         options.case or list(CASES), options.server or list(NAMES), options.rounds, options.seconds,
-        options.connections or (), options.again,
+        options.connections or (), options.again, options.open_rounds,
     )  # fmt: skip
     if options.what == "install":
         note_servers(plan.servers, results)

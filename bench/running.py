@@ -16,7 +16,7 @@ from bench.results import Results
 
 @dataclass(frozen=True)
 class Plan:
-    """`again`: also what earlier runs have measured already."""
+    """`again`: also what earlier runs have measured already. `open_rounds`: rounds with open loops; None means all."""
 
     cases: Sequence[str]
     servers: Sequence[str]
@@ -24,6 +24,7 @@ class Plan:
     seconds: float
     connections: Sequence[int] = ()
     again: bool = False
+    open_rounds: int | None = None
 
     def visits(self) -> Iterable[tuple[Case, int, str]]:
         for name in self.cases:
@@ -52,7 +53,13 @@ def run(plan: Plan, results: Results) -> None:
         found = (
             {"problem": unavailable, "seconds": plan.seconds}
             if unavailable
-            else visits.visit(server, case, plan.seconds, plan.connections or case.connections)
+            else visits.visit(
+                server,
+                case,
+                plan.seconds,
+                plan.connections or case.connections,
+                open_loops=plan.open_rounds is None or number <= plan.open_rounds,
+            )
         )
         found["version"] = _version(results, server)
         results.data["visits"][results.key(case.name, server, number)] = found

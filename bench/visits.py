@@ -18,8 +18,9 @@ _HEALTH_EVERY_S = 0.05
 _AFTER_S = 30.0
 
 
-def visit(name: str, case: Case, seconds: float, connections: Sequence[int]) -> dict[str, Any]:
+def visit(name: str, case: Case, seconds: float, connections: Sequence[int], open_loops: bool = True) -> dict[str, Any]:
     """What was seen, or under `problem` why nothing was."""
+    overload = case.overload and open_loops
     length = max(seconds, case.least_s)
     found: dict[str, Any] = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "seconds": seconds}
     try:
@@ -32,9 +33,9 @@ def visit(name: str, case: Case, seconds: float, connections: Sequence[int]) -> 
             if case.health and running.health is not None:
                 found["health"] = asyncio.run(_health_beside_load(running.target, running.health, length))
             found["loaded_mb"] = running.tree.pss_bytes() / 1e6
-            if case.overload and name not in argosy_rows.TITLES:
+            if overload and name not in argosy_rows.TITLES:
                 found["open"] = _overload(running, case, seconds, _capacity(found["closed"]))
-        if case.overload and name in argosy_rows.TITLES:
+        if overload and name in argosy_rows.TITLES:
             with serving(name, case, overload=True) as running:  # with its default limits
                 closed_loop.run(running.target, 4, min(1.0, seconds))
                 found["open"] = _overload(running, case, seconds, _capacity(found["closed"]))
