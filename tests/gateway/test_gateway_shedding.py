@@ -72,3 +72,20 @@ def test_a_425_of_the_script_stays_one(gateway: Gateway, folder: Path) -> None:
         await iris.stop()
 
     asyncio.run(scenario())
+
+
+def test_a_replica_alone_is_asked_once(gateway: Gateway, folder: Path) -> None:
+    """Asking it again would double what refusing costs, when there is least to spare."""
+
+    async def scenario() -> None:
+        alone = await Replica("a", folder).start()
+        alone.shed = "queue_full"
+        gateway.apply([route("iris", alone)])
+        client = Client(gateway.port)
+        for _ in range(5):
+            assert (await client.request(SCORE, b"x")).status == 429
+        assert alone.refused == 5
+        await client.close()
+        await alone.stop()
+
+    asyncio.run(scenario())

@@ -244,6 +244,8 @@ def _service(route: Route) -> list[str]:
     return [
         f"timeout server {route.timeout_ms + _SERVER_MARGIN_MS}ms",
         f"timeout check {check_ms}ms",
+        # Alone, a replica that refuses has nobody beside it: asking it again would double what refusing costs.
+        "http-request disable-l7-retry if { nbsrv le 1 }",
         "option httpchk",
         "http-check send meth GET uri /readyz ver HTTP/1.1 hdr host gateway hdr connection close",
         "http-check expect status 200",
