@@ -53,7 +53,7 @@ def describe() -> dict[str, Any]:
     return {
         "cores": os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "architecture": platform.machine(),
         "processor": _processor(),
         "python": platform.python_version(),
