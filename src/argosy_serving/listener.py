@@ -26,7 +26,7 @@ class Listener:
 
     async def open(self) -> None:
         """Raises OSError when the address cannot be had."""
-        listening = _bind_unix(Path(self.address.unix)) if self.address.unix else _bind_tcp(self.address)
+        listening = bind_unix(Path(self.address.unix)) if self.address.unix else _bind_tcp(self.address)
         if not self.address.unix:
             self.port = listening.getsockname()[1]
         self.tick()
@@ -59,7 +59,8 @@ class Listener:
         await asyncio.sleep(0)  # lets the transports close
 
 
-def _bind_unix(path: Path) -> socket.socket:
+def bind_unix(path: Path) -> socket.socket:
+    """Only this user can connect. Bound under another name and renamed: there is never a moment without it."""
     temporary = path.with_name(f".{secrets.token_hex(4)}")
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)

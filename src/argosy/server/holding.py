@@ -8,10 +8,7 @@ is read of a large body before there is somebody to take it.
 import asyncio
 import contextlib
 import logging
-import os
 import re
-import secrets
-import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +28,7 @@ from argosy.services.access import admits
 from argosy.services.reconcile import Reconciler
 from argosy.services.scaling import Autoscaler
 from argosy.services.stored import Stored
+from argosy_serving.listener import bind_unix
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +37,6 @@ _HEALTH = re.compile(r"|v2/health/(live|ready)|v2/models/[^/]+(/versions/[^/]+)?
 _MILLISECONDS = re.compile(rb"[1-9][0-9]{0,15}").fullmatch  # as a replica reads them
 _DOCUMENTS = ("docs", "swagger.json", "openapi.json")
 _LOOK_EVERY_S = 0.05
-_BACKLOG = 1024
 # What the gateway needs to bring an answer home before its own time-out, which is 5 s after the request's.
 _MARGIN_S = 2.0
 _STOP_S = 5.0
@@ -82,7 +79,7 @@ class Holding:
         )
         self._server = _Server(config)
         try:
-            await self._server.serve(sockets=[_bind(self._path)])
+            await self._server.serve(sockets=[bind_unix(self._path)])
         finally:
             self._ended.set()
 
@@ -263,18 +260,3 @@ def _age_s(arrival: bytes) -> float:
         return 0.0
     age_s = time() - int(arrival) / 1000
     return age_s if 0 <= age_s < 3600 else 0.0
-
-
-def _bind(path: Path) -> socket.socket:
-    """Only this user can connect. Bound under another name and renamed: there is never a moment without it."""
-    temporary = path.with_name(f".{secrets.token_hex(4)}")
-    listener = socket.socket(socket.AF_UNIX)
-    mask = os.umask(0o177)
-    try:
-        listener.bind(str(temporary))
-    finally:
-        os.umask(mask)
-    listener.listen(_BACKLOG)
-    listener.setblocking(False)
-    temporary.replace(path)
-    return listener
