@@ -1,8 +1,16 @@
-"""Where user code runs: one thread per slot, never the event loop. `async def run` has tasks instead."""
+"""Where user code runs: one thread per slot, never the event loop. `async def run` has tasks instead.
+
+What a small model costs beside itself is changes of threads, and caches gone cold with each of them. So while the work
+at hand is short, loop and slots take turns: the loop reads what has come, hands all of it over and waits, the slot
+answers all of it, the loop sends the answers. The loop never waits longer than `_ATTEND_S`, and not at all where work
+is not short; a probe waits no longer than that either.
+"""
 
 import asyncio
 import functools
+import os
 import queue
+import select
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -12,6 +20,7 @@ from typing import Any
 from argosy_serving.admission import Entry
 from argosy_serving.batching import Batcher, Part
 from argosy_serving.feeding import Began, feed, feed_async
+from argosy_serving.inbox import Inbox
 from argosy_serving.loading import Loaded
 from argosy_serving.refusals import ScoringFailed
 from argosy_serving.request_context import REQUEST_ID
@@ -20,7 +29,10 @@ from argosy_serving.scoring import Scorer
 Finished = Callable[[Entry], None]
 _Opened = tuple[Entry, "Part | None"]
 
-_SHORT_S = 0.00025
+_SHORT_S = 0.0006
+_HOLD_S = 0.002  # the longest an answer waits for other short work
+_ATTEND_S = 0.0025
+_SMOOTHING = 0.1  # weight of the newest time in the running mean
 
 
 class Slots:
@@ -37,9 +49,12 @@ class Slots:
     ):
         self._loop, self._count, self._end_request, self._batches_off = loop, count, end_request, batches_off
         self._finished, self._began = finished, began
-        self._inbox: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._inbox: Inbox[Entry | None] = Inbox()
         self._done: deque[Entry] = deque()
-        self._armed = False
+        self._armed = self._handing_over = self._attending = False
+        self._bell = os.pipe()  # rung by a slot while the loop attends,
+        self._bell_rope: deque[None] = deque()  # once
+        self._usual_s = 0.0  # from start to end of an entry or a batch; 0 until the first
         self._scorer: Scorer | None = None
         self._batcher: Batcher | None = None
         self._threads = [threading.Thread(target=self._serve, name=f"slot-{n}", daemon=True) for n in range(1, count)]
@@ -61,6 +76,32 @@ class Slots:
 
     def submit(self, entry: Entry) -> None:
         self._inbox.put(entry)
+        self._hand_over_soon()
+
+    def _hand_over_soon(self) -> None:
+        if not self._handing_over:
+            self._handing_over = True
+            self._loop.call_soon(self._hand_over)  # behind all that has come: one hand-over for several requests
+
+    def _hand_over(self) -> None:
+        self._handing_over = False
+        if not 0 < self._usual_s < _SHORT_S:
+            self._inbox.wake()
+            return
+        self._bell_rope.append(None)
+        self._attending = True
+        self._inbox.wake()  # on a core that both share the answer may be there when this returns
+        if not self._done:
+            bell = self._bell[0]
+            if select.select([bell], [], [], _ATTEND_S)[0]:
+                os.read(bell, 64)
+            else:
+                self._usual_s = 2 * _SHORT_S
+        self._attending = False
+        self._bell_rope.clear()  # a slot may have it in hand: then the loop looks once for nothing, next time
+        self._drain()
+        if not self._inbox.empty():
+            self._hand_over_soon()
 
     def give_up(self, entry: Entry) -> None:
         """A thread cannot be stopped: its slot stays busy until it returns."""
@@ -69,11 +110,17 @@ class Slots:
         """End idle threads; True when all have ended within `timeout_s`."""
         for _ in self._threads:
             self._inbox.put(None)
+        self._inbox.wake()
         until = monotonic() + timeout_s
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(max(0.0, until - monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        if any(thread.is_alive() for thread in self._threads):
+            return False
+        self._inbox.close()
+        for end in self._bell:
+            os.close(end)
+        return True
 
     def _serve(self) -> None:
         scorer, get, done = self._scorer, self._inbox.get, self._done
@@ -83,6 +130,7 @@ class Slots:
         held_since = 0.0
         while (entry := get()) is not None:
             if entry.gone() or not entry.claim(False):
+                self._ring()
                 continue  # the sweep answers or has answered it
             entry.work.started_at = monotonic()
             scorer.score(entry.work)
@@ -91,16 +139,18 @@ class Slots:
             self._end_request()
             done.append(entry)
             now = monotonic()
+            self._took(took_s := now - entry.work.started_at)
             held_since = held_since or now
-            # Each wake-up of the loop costs two changes of threads, as much as a small model. With more short work at
-            # hand a few answers go out together.
-            short = now - entry.work.started_at < _SHORT_S and now - held_since < _SHORT_S
-            if short and not self._inbox.empty():
-                continue
+            if took_s < _SHORT_S and now - held_since < _HOLD_S and not self._inbox.empty():
+                continue  # the answers go out together
             held_since = 0.0
             if not self._report():
                 return
             del entry
+
+    def _took(self, seconds: float) -> None:
+        usual_s = self._usual_s
+        self._usual_s = usual_s + _SMOOTHING * (seconds - usual_s) if usual_s else seconds
 
     def _serve_batches(self, batcher: Batcher) -> bool:
         """Until there is no more to do (False), or the script has shown that it cannot answer batches (True)."""
@@ -128,7 +178,7 @@ class Slots:
                 (entry, part), left = left, None
             else:
                 try:
-                    taken = self._inbox.get(timeout=max(0.0, until - monotonic())) if batch else self._inbox.get()
+                    taken = self._inbox.get(max(0.0, until - monotonic())) if batch else self._inbox.get()
                 except queue.Empty:
                     break
                 if taken is None:
@@ -157,6 +207,7 @@ class Slots:
             batcher.score(parts)
         else:
             batcher.score_alone(batch[0][0].work)
+        self._took(monotonic() - batch[0][0].work.started_at)
         self._end_request()
         self._done.extend(entry for entry, _ in batch if entry.work.items is None)
         alive = self._report()
@@ -168,8 +219,21 @@ class Slots:
                 alive = self._report()
         return alive
 
+    def _ring(self) -> bool:
+        """True when the loop attends: it is told to go on, once, and looks at what is done when it has stopped."""
+        if not self._attending:
+            return False
+        try:
+            self._bell_rope.pop()
+        except IndexError:
+            return True
+        os.write(self._bell[1], b"\0")
+        return True
+
     def _report(self) -> bool:
-        """Wake the loop for what is done; False when it has ended."""
+        """Have the loop look at what is done; False when it has ended."""
+        if self._ring():
+            return True
         # Cleared by `_drain` before it looks: an entry appended after that finds the flag down.
         if not self._armed:
             self._armed = True
