@@ -48,8 +48,7 @@ _SANE_ID = re.compile(rb"[\x20-\x7e]{1,128}").fullmatch
 _TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
 _MILLISECONDS = re.compile(rb"[1-9][0-9]{0,15}").fullmatch
 _SLOWEST_BODY_S = 30.0
-_PLAIN = ((b"application/json", None), (b"application/json", b"*/*"))  # content type and accept
-_TYPES_KNOWN = 64  # pairs of content type and accept remembered as plain; more would only be somebody playing
+_TYPES_KNOWN = 64  # pairs of content type and accept that are remembered; more would only be somebody playing
 
 Handler = Callable[[Request], "Answer | None"]  # None: it answers later
 
@@ -79,10 +78,7 @@ class App:
         if self._models:
             identity.append((b"x-argosy-model", self._models.encode("ascii", "replace")))
         self._identity = header_lines(identity)
-        self._plain: set[tuple[bytes | None, bytes | None]] = {
-            (b"application/json", None),
-            (b"application/json", b"*/*"),
-        }
+        self._exchanges: dict[tuple[bytes | None, bytes | None], Exchange | None] = {}  # by content type and accept
         self._documents: dict[tuple[Any, ...], bytes] = {}
         prefix = f"/api/v1/service/{spec.service}"
         self._forms = installed()
@@ -109,6 +105,7 @@ class App:
     def loaded(self, schema: "Schema | None", raw_http: bool) -> None:
         """Called before the state becomes ready. The schema is the manifest's or the script's own."""
         self.schema, self._raw_http = schema, raw_http
+        self._exchanges.clear()
         self._with_schema = schema is not None and not raw_http
 
     def _public_routes(self, prefix: str) -> "dict[str, tuple[str, Handler]]":
@@ -163,14 +160,19 @@ class App:
             if caller is None:
                 raise Unauthorized(self._spec.service, browser=False)
             self._check_ready()
-            exchange = None
+            exchange: Exchange | None
             if choose is not None:
                 exchange = choose(headers, settings.max_body_bytes)
-            elif (
-                headers.get(b"content-type"),
-                headers.get(b"accept"),
-            ) not in self._plain or b"content-encoding" in headers:
+            elif b"content-encoding" in headers:
                 exchange = self._exchange(headers, settings.max_body_bytes)
+            else:
+                kind = headers.get(b"content-type"), headers.get(b"accept")
+                if kind in self._exchanges:
+                    exchange = self._exchanges[kind]
+                else:
+                    exchange = self._exchange(headers, settings.max_body_bytes)
+                    if len(self._exchanges) < _TYPES_KNOWN:
+                        self._exchanges[kind] = exchange
             arrived_at = self._arrived_at(request, settings)
             deadline_at = arrived_at + self._limit_s(settings, headers)
             work = Work(b"", headers, request_id.decode("latin-1"), caller, exchange)
@@ -263,13 +265,9 @@ class App:
         return b"%032x" % _RANDOM(128)
 
     def _exchange(self, headers: "dict[bytes, bytes]", limit_bytes: int) -> "Exchange | None":
-        """How to read and answer what is not plain JSON; None, and remembered, when a second look says it is."""
-        exchange = exchange_of(
-            headers, limit_bytes, self.schema if self._with_schema else None, self._raw_http, self._forms
-        )
-        if exchange is None and b"content-encoding" not in headers and len(self._plain) < _TYPES_KNOWN:
-            self._plain.add((headers.get(b"content-type"), headers.get(b"accept")))
-        return exchange
+        """How to read and answer what is not plain JSON."""
+        schema = self.schema if self._with_schema else None
+        return exchange_of(headers, limit_bytes, schema, self._raw_http, self._forms)
 
     def _arrived_at(self, request: Request, settings: LiveSettings) -> float:
         """When the request reached the gateway first: one that was sent on waited elsewhere already."""

@@ -8,6 +8,7 @@ Streams come from strangers, so only types are read whose size the body bounds, 
 is touched before pyarrow has validated it.
 """
 
+import functools
 import importlib.metadata
 import struct
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ ARROW = "application/vnd.apache.arrow.stream"
 _SAFE_SINCE = (14, 0, 1)  # before, reading a stream could run code that it carries
 _RECORD_BATCH_COMPRESSION = 3  # the place of `compression` in the flatbuffer table RecordBatch
 _DICTIONARY_BATCH_DATA = 1
+_SCHEMA_KEPT_BYTES = 4096
 
 
 def lacking() -> str:
@@ -62,7 +64,7 @@ def _arguments(pa: Any, schema: Schema, table: Any) -> "dict[str, Any]":
         return {only.name: read_input(pa, schema, only, table)}
     if table.num_rows != 1:
         raise InvalidInput("", f"one row with the columns {', '.join(schema.inputs)}", f"{table.num_rows} rows")
-    cells = {name: table.column(place)[0] for place, name in enumerate(table.column_names)}
+    cells = {name: table.column(place)[0] for place, name in enumerate(table.schema.names)}
     ready, document = {}, {}
     for name, cell in cells.items():
         each = schema.inputs.get(name)
@@ -86,7 +88,9 @@ def read_part(schema: Schema, each: Field, content: bytes) -> Any:
 def read_input(pa: Any, schema: Schema, each: Field, table: Any) -> Any:
     """An array or a frame from a whole table. Raises InvalidInput."""
     at = step("", each.name)
-    columns = {name: table.column(place) for place, name in enumerate(table.column_names)}
+    if table.num_columns == 1 and not each.columns:
+        return schema.decode_typed(each.name, _array(pa, table.column(0), at), at)
+    columns = {name: table.column(place) for place, name in enumerate(table.schema.names)}
     if len(columns) != table.num_columns:
         raise InvalidInput(at, "columns with names that differ", "a stream in which they do not")
     if each.columns:
@@ -96,8 +100,6 @@ def read_input(pa: Any, schema: Schema, each: Field, table: Any) -> Any:
         if each.type == "numpy":
             return schema.decode_typed(each.name, structured(made, at), at)
         return schema.decode_typed(each.name, {**made, **extra}, at)
-    if len(columns) == 1:
-        return schema.decode_typed(each.name, _array(pa, next(iter(columns.values())), at), at)
     if len(each.shape) != 2 or not columns:
         raise InvalidInput(at, "one column", f"{len(columns)}")
     import numpy as np  # pyarrow's own requirement for the arrays below
@@ -117,42 +119,75 @@ def _cell_input(pa: Any, schema: Schema, each: Field, cell: Any) -> Any:
 
 
 def read_table(pa: Any, body: bytes) -> Any:
-    """The table of a hostile stream, validated. Raises InvalidInput."""
+    """The table of a hostile stream, or the only batch of one, validated. Raises InvalidInput."""
     try:
-        _refuse_compressed(pa, body)
-        table = pa.ipc.open_stream(body).read_all()
-        for field in table.schema:
-            _check_type(pa, field.type, field.name)
+        table = _read_batches(pa, body)
         table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError, struct.error, IndexError) as problem:
         if isinstance(problem, InvalidInput):
             raise
         raise InvalidInput("", "an Arrow IPC stream", f"something else: {str(problem)[:200]}") from None
     # Booleans take an eighth of a byte, missing values of type null no byte at all.
-    wide = sum(not pa.types.is_boolean(field.type) for field in table.schema)
-    if table.num_rows * max(1, wide) > 8 * len(body) or table.num_rows * wide > len(body) + 64:
-        raise InvalidInput("", "as many rows as the stream has bytes for", f"{table.num_rows} rows")
+    columns = len(table.schema)
+    if table.num_rows * max(1, columns) > len(body) + 64:
+        wide = sum(not pa.types.is_boolean(field.type) for field in table.schema)
+        if table.num_rows * max(1, wide) > 8 * len(body) or table.num_rows * wide > len(body) + 64:
+            raise InvalidInput("", "as many rows as the stream has bytes for", f"{table.num_rows} rows")
     return table
 
 
-def _refuse_compressed(pa: Any, body: bytes) -> None:
-    """Buffers compressed inside the stream may grow without bound, and pyarrow has no limit to give."""
-    messages = pa.MessageReader.open_stream(pa.py_buffer(body))
+def _read_batches(pa: Any, body: bytes) -> Any:
+    """Message by message: each is looked at before it is read. Raises what pyarrow raises, and InvalidInput."""
+    messages = pa.MessageReader.open_stream(body)
+    try:
+        schema = _schema(pa, messages.read_next_message())
+    except StopIteration:
+        raise InvalidInput("", "an Arrow IPC stream", "an empty one") from None
+    batches = []
     while True:
         try:
             message = messages.read_next_message()
         except StopIteration:
-            return
+            break
         if message is None:
-            return
-        if message.type not in ("record batch", "dictionary"):
-            continue
-        metadata = memoryview(message.metadata)
-        table = _follow(metadata, struct.unpack_from("<I", metadata, 0)[0], 2)  # Message.header
-        if table and message.type == "dictionary":
-            table = _follow(metadata, table, _DICTIONARY_BATCH_DATA)
-        if table and _follow(metadata, table, _RECORD_BATCH_COMPRESSION):
-            raise InvalidInput("", "buffers that are not compressed; compress the body with gzip", "compressed buffers")
+            break
+        _refuse_compressed(message)
+        if message.type != "record batch":  # dictionaries, which only a reader of the whole stream puts together
+            for rest in iter(messages.read_next_message, None):
+                _refuse_compressed(rest)
+            return pa.ipc.open_stream(body).read_all()
+        batches.append(pa.ipc.read_record_batch(message, schema))
+    return batches[0] if len(batches) == 1 else pa.Table.from_batches(batches, schema)
+
+
+@functools.lru_cache(maxsize=64)
+def _types_known(metadata: bytes) -> "list[Any]":
+    """A place for the checked schema of these bytes: callers of a service send the same one each time."""
+    return []
+
+
+def _schema(pa: Any, message: Any) -> Any:
+    """The stream's schema, checked."""
+    metadata = message.metadata
+    known = _types_known(metadata.to_pybytes()) if metadata.size <= _SCHEMA_KEPT_BYTES else []
+    if not known:
+        schema = pa.ipc.read_schema(message)
+        for field in schema:
+            _check_type(pa, field.type, field.name)
+        known.append(schema)
+    return known[0]
+
+
+def _refuse_compressed(message: Any) -> None:
+    """Buffers compressed inside the stream may grow without bound, and pyarrow has no limit to give."""
+    if message.type not in ("record batch", "dictionary"):
+        return
+    metadata = memoryview(message.metadata)
+    table = _follow(metadata, struct.unpack_from("<I", metadata, 0)[0], 2)  # Message.header
+    if table and message.type == "dictionary":
+        table = _follow(metadata, table, _DICTIONARY_BATCH_DATA)
+    if table and _follow(metadata, table, _RECORD_BATCH_COMPRESSION):
+        raise InvalidInput("", "buffers that are not compressed; compress the body with gzip", "compressed buffers")
 
 
 def _follow(flat: memoryview, table: int, field: int) -> int:
@@ -204,7 +239,7 @@ def _array(pa: Any, column: Any, at: str) -> Any:
             raise InvalidInput(at, "lists of one length", "lists of several lengths")
         size = values.type.list_size if lengths is None else (lengths[0].as_py() if len(lengths) else 0)
         shape.append(size)
-        values = values.flatten()
+        values = values.flatten() if lengths is not None else _inner(values, size)
     if isinstance(values, pa.StructArray):
         raise InvalidInput(at, "an array of numbers or strings", "structs")
     import numpy as np  # as above
@@ -217,6 +252,12 @@ def _array(pa: Any, column: Any, at: str) -> Any:
     if values.null_count and made.dtype.kind == "f" and not pa.types.is_floating(values.type):
         raise InvalidInput(at, "whole numbers", "missing ones")
     return made.reshape(shape)
+
+
+def _inner(lists: Any, size: int) -> Any:
+    """What lists of one size hold; `flatten` looks for missing ones again, and takes as long as all the rest."""
+    inner, first, count = lists.values, lists.offset * size, len(lists) * size
+    return inner if not first and len(inner) == count else inner.slice(first, count)
 
 
 def _values(pa: Any, column: Any, wanted: str) -> Any:

@@ -29,9 +29,9 @@ from argosy_serving.scoring import Scorer
 Finished = Callable[[Entry], None]
 _Opened = tuple[Entry, "Part | None"]
 
-_SHORT_S = 0.0006
-_HOLD_S = 0.002  # the longest an answer waits for other short work
-_ATTEND_S = 0.0025
+_SHORT_S = 0.001
+_HOLD_S = 0.0025  # the longest an answer waits for other short work
+_ATTEND_S = 0.003
 _SMOOTHING = 0.1  # weight of the newest time in the running mean
 
 

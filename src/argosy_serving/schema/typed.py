@@ -53,11 +53,10 @@ def _converter(np: Any, dtype: str, nullable: bool) -> Callable[[Any], Any]:
     convert, kind = numeric(np, np.dtype(dtype), nullable), np.dtype(dtype).kind
 
     def to_number(array: Any) -> Any:
-        if array.dtype.kind not in "iufb" or (array.dtype.kind == "b") != (kind == "b"):
+        given = array.dtype.kind
+        if given not in "iufb" or (given == "b") != (kind == "b"):
             return None
-        if array.dtype.kind == "f" and not nullable and not np.isfinite(array).all():
-            return None
-        if array.dtype.kind == "f" and kind in "iu" and not np.isfinite(array).all():
+        if given == "f" and (not nullable or kind in "iu") and not np.isfinite(array).all():
             return None
         return convert(array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("=")), None)
 
