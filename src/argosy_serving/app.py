@@ -8,7 +8,7 @@ import logging
 import random
 import re
 from collections.abc import Callable
-from time import monotonic, time
+from time import monotonic
 from typing import Any
 
 import orjson
@@ -18,7 +18,7 @@ from argosy_serving.admission import Admission, Entry
 from argosy_serving.auth import caller_of
 from argosy_serving.bodies import Exchange, exchange_of, installed
 from argosy_serving.inference_routes import Choose, Inference
-from argosy_serving.messages import JSON_TYPE, Answer, Request, header_lines
+from argosy_serving.messages import JSON_TYPE, Answer, Request, header_lines, since_arrival_s
 from argosy_serving.metrics import Metrics
 from argosy_serving.refusals import (
     BadInput,
@@ -272,11 +272,7 @@ class App:
     def _arrived_at(self, request: Request, settings: LiveSettings) -> float:
         """When the request reached the gateway first: one that was sent on waited elsewhere already."""
         given = request.headers.get(b"x-argosy-arrival") if self._spec.behind_gateway else None
-        if given is None or not _MILLISECONDS(given):
-            return request.arrived_at
-        age_s = time() - int(given) / 1000
-        # The clock of the wall may have been set meanwhile; what cannot be is not believed.
-        return request.arrived_at - age_s if 0 < age_s < settings.request_timeout_ms / 1000 else request.arrived_at
+        return request.arrived_at - since_arrival_s(given, settings.request_timeout_ms / 1000)
 
     @staticmethod
     def _limit_s(settings: LiveSettings, headers: "dict[bytes, bytes]") -> float:

@@ -1,6 +1,8 @@
 """A request as it is read, and the answer to it; the protocol fills the one and writes the other."""
 
+import re
 from collections.abc import Callable, Iterable
+from time import time
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 _KNOWN_URLS = 256  # more would only be somebody playing
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_MILLISECONDS = re.compile(rb"[1-9][0-9]{0,15}").fullmatch
 _known: "dict[bytes, tuple[str, bytes]]" = {}
 
 
@@ -44,6 +47,17 @@ class Answer:
 
 def header_lines(headers: "Iterable[tuple[bytes, bytes]]") -> bytes:
     return b"".join([b"%b: %b\r\n" % pair for pair in headers])
+
+
+def since_arrival_s(arrival: "bytes | None", longest_s: float) -> float:
+    """Seconds since the gateway first saw a request, by its header `x-argosy-arrival` (milliseconds since 1970).
+
+    The clock of the wall may have been set meanwhile: what cannot be, or is beyond `longest_s`, counts as no time.
+    """
+    if arrival is None or not _MILLISECONDS(arrival):
+        return 0.0
+    age_s = time() - int(arrival) / 1000
+    return age_s if 0 < age_s < longest_s else 0.0
 
 
 JSON_TYPE = b"content-type: application/json\r\n"

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic, time
+from time import monotonic
 
 import uvicorn
 from starlette.types import Receive, Scope, Send
@@ -29,6 +29,7 @@ from argosy.services.reconcile import Reconciler
 from argosy.services.scaling import Autoscaler
 from argosy.services.stored import Stored
 from argosy_serving.listener import bind_unix
+from argosy_serving.messages import since_arrival_s
 
 log = logging.getLogger(__name__)
 
@@ -245,18 +246,11 @@ def _left_s(settings: ServiceSettings, headers: Mapping[bytes, bytes]) -> tuple[
         raise answers.no_milliseconds(given)
     most_ms = settings.request_timeout_ms
     own_ms = most_ms if given is None else min(int(given), most_ms)
-    return own_ms / 1000 - _age_s(headers.get(b"x-argosy-arrival", b"")), own_ms < most_ms
+    waited_s = since_arrival_s(headers.get(b"x-argosy-arrival"), most_ms / 1000)
+    return own_ms / 1000 - waited_s, own_ms < most_ms
 
 
 def _too_late(settings: ServiceSettings, deadline: bool, why: str) -> HeldAnswer:
     if deadline:
         return answers.shed("deadline", "The request's deadline passed while the service was asleep.", settings, 2)
     return answers.no_replica(f"The service was asleep, and {why}.", 5)
-
-
-def _age_s(arrival: bytes) -> float:
-    """Seconds since the gateway saw it; a clock that jumped counts as no time."""
-    if not arrival.isdigit() or len(arrival) > 15:
-        return 0.0
-    age_s = time() - int(arrival) / 1000
-    return age_s if 0 <= age_s < 3600 else 0.0
