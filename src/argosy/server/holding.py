@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _PREFIX = "/api/v1/service/"
 _HEALTH = re.compile(r"|v2/health/(live|ready)|v2/models/[^/]+(/versions/[^/]+)?/ready").fullmatch
+_LONGEST_AGE_S = 3600.0  # longer than any time-out: who has waited longer is late, and told so
 _MILLISECONDS = re.compile(rb"[1-9][0-9]{0,15}").fullmatch  # as a replica reads them
 _DOCUMENTS = ("docs", "swagger.json", "openapi.json")
 _LOOK_EVERY_S = 0.05
@@ -246,7 +247,7 @@ def _left_s(settings: ServiceSettings, headers: Mapping[bytes, bytes]) -> tuple[
         raise answers.no_milliseconds(given)
     most_ms = settings.request_timeout_ms
     own_ms = most_ms if given is None else min(int(given), most_ms)
-    waited_s = since_arrival_s(headers.get(b"x-argosy-arrival"), most_ms / 1000)
+    waited_s = since_arrival_s(headers.get(b"x-argosy-arrival"), _LONGEST_AGE_S)
     return own_ms / 1000 - waited_s, own_ms < most_ms
 
 
