@@ -1,12 +1,15 @@
 """From what a user gave to a frozen recipe: check, infer what is not given, resolve the lock, register."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from argosy.errors import InvalidFile, InvalidOption, TooLarge
-from argosy.manifests.conda import parse_conda
-from argosy.manifests.dependencies import Dependencies, combine
+from argosy.errors import Error, InvalidDependencies, InvalidFile, InvalidOption, TooLarge
+from argosy.manifests.channels import Channels
+from argosy.manifests.conda import on_an_index, only_in_conda, wished_python
+from argosy.manifests.conda_file import CondaFile, read_conda_file
+from argosy.manifests.conda_lock import CondaWish, lock_conda
+from argosy.manifests.dependencies import Dependencies, PythonWish, combine
 from argosy.manifests.infer import Inferred, as_dependencies, infer
 from argosy.manifests.lock import resolve
 from argosy.manifests.no_script import SCRIPT, generate, without_generated
@@ -47,6 +50,20 @@ class _Parts:
     notes: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Wishes:
+    """What is to be locked: `on_index` from a package index; below it all of `conda` where `with_conda`."""
+
+    on_index: Dependencies
+    inferred: list[Inferred] = field(default_factory=list)
+    conda: CondaFile | None = None
+    with_conda: bool = False
+
+    @property
+    def python(self) -> PythonWish | None:
+        return wished_python(self.conda) if self.conda and self.with_conda else self.on_index.python
+
+
 class ManifestBuilder:
     """Requests are ManifestRequest objects of docs/architecture.md, as JSON."""
 
@@ -62,8 +79,8 @@ class ManifestBuilder:
         """A new version, or the latest when it would be the same. Raises the UserError that names what is wrong."""
         origin = self._origin(request)
         parts = self._parts(_laid_over(self._ungenerated(origin, request), request), say)
-        wishes, inferred = self._dependencies(parts, say)
-        lock = self._lock(parts, wishes, inferred, origin, say)
+        wishes = self._wishes(parts, origin, say)
+        lock = self._lock(parts, wishes, origin, say)
         given = parts.request
         recipe = Recipe(
             models=[ModelPin(model.name, model.version, model.digest) for model in parts.models],
@@ -75,16 +92,20 @@ class ManifestBuilder:
             conda_name=_file_name(given, "conda"),
             requirements=given.get("requirements"),
             requirements_name=_file_name(given, "requirements"),
-            inferred=[f"{one.requirement} ({one.reason})" for one in inferred],
-            index_url=wishes.index_url,
-            extra_index_urls=list(wishes.extra_index_urls),
+            inferred=[f"{one.requirement} ({one.reason})" for one in wishes.inferred],
+            index_url=wishes.on_index.index_url,
+            extra_index_urls=list(wishes.on_index.extra_index_urls),
             schema=parts.schema,
             samples=parts.samples,
             environment=dict(given.get("environment") or {}),
             secrets=dict(given.get("secrets") or {}),
             serving=dict(given.get("serving") or {}),
         )
-        notes = [*parts.notes, *wishes.notes, *(finding for model in parts.models for finding in _findings(model))]
+        notes = [
+            *parts.notes,
+            *wishes.on_index.notes,
+            *(finding for model in parts.models for finding in _findings(model)),
+        ]
         return self._manifests.create(parts.name, recipe, notes, str(request.get("description") or ""))
 
     def check(self, request: Mapping[str, Any]) -> list[str]:
@@ -92,14 +113,15 @@ class ManifestBuilder:
 
         Asked before models are registered for a recipe, so that one that cannot work leaves nothing behind.
         """
-        whole = _laid_over(self._origin(request), request)
+        origin = self._origin(request)
+        whole = _laid_over(origin, request)
         if not whole.get("script"):
             # One may be generated for the model that is to come, which says what it needs when it is there.
             return []
         parts = self._parts(whole, _quietly)
-        wishes, _ = self._dependencies(parts, _quietly)
+        wishes = self._wishes(parts, origin, _quietly)
         choose_python(parse_runtime(parts.request.get("runtime")), wishes.python)
-        return [*parts.notes, *wishes.notes]
+        return [*parts.notes, *wishes.on_index.notes]
 
     def _origin(self, request: Mapping[str, Any]) -> Recipe | None:
         if not request.get("from"):
@@ -189,35 +211,79 @@ class ManifestBuilder:
         if len({model.name for model in models}) < len(models):
             raise InvalidOption("models", [m.reference for m in models], "a manifest takes one version of a model")
 
-    def _dependencies(self, parts: _Parts, say: Say) -> tuple[Dependencies, list[Inferred]]:
+    def _wishes(self, parts: _Parts, origin: Recipe | None, say: Say) -> _Wishes:
         given = parts.request
+        file = read_conda_file(given["conda"], _file_name(given, "conda")) if given.get("conda") else None
+        with_conda, why = _with_conda(given, file, origin)
         found = []
-        if given.get("conda"):
-            found.append(parse_conda(given["conda"], _file_name(given, "conda")))
+        if file and with_conda:
+            found.append(replace(file.pip, notes=(*file.notes, *why, *file.pip.notes)))
+        elif file:
+            found.append(on_an_index(file))
         if given.get("requirements"):
             found.append(parse_requirements(given["requirements"], _file_name(given, "requirements")))
         if found:
             wishes = without_provided(combine(*found))
             for note in wishes.notes:
                 say(note)
-            return wishes, []
+            return _Wishes(wishes, conda=file, with_conda=with_conda)
         inspections = [(model.reference, model.inspection) for model in parts.models]
         inferred = infer(parts.script_facts, inspections, parts.schema)
         for one in inferred:
             say(f"Inferred {one.requirement}, because {one.reason}")
-        return as_dependencies(inferred), inferred
+        return _Wishes(as_dependencies(inferred), inferred)
 
-    def _lock(
-        self, parts: _Parts, wishes: Dependencies, inferred: Sequence[Inferred], origin: Recipe | None, say: Say
-    ) -> Lock:
+    def _lock(self, parts: _Parts, wishes: _Wishes, origin: Recipe | None, say: Say) -> Lock:
         python = choose_python(parse_runtime(parts.request.get("runtime")), wishes.python)
-        if origin is not None and _same_wishes(origin, parts.request, inferred, python):
+        if origin is not None and _same_wishes(origin, parts.request, wishes, python):
             # Renewed for a new model: the environment stays the very same, which is what makes it quick and safe.
             return origin.lock
-        say(f"Resolving {len(wishes.requirements)} dependencies for Python {python}")
-        return resolve(
-            wishes, python, REQUIREMENTS, self._settings.index_url, self._settings.extra_index_url, on_line=None
+        if wishes.conda and wishes.with_conda:
+            return self._lock_conda(parts, wishes.conda, wishes.on_index, say)
+        index = (self._settings.index_url, self._settings.extra_index_url)
+        say(f"Resolving {len(wishes.on_index.requirements)} dependencies for Python {python}")
+        try:
+            return resolve(wishes.on_index, python, REQUIREMENTS, *index, on_line=None)
+        except InvalidDependencies as problem:
+            file, unknown = wishes.conda, str(problem.details.get("unknown_package", ""))
+            if file is None or not any(
+                w.name == unknown for w in on_an_index(replace(file, pip=Dependencies())).requirements
+            ):
+                raise
+            note = f"{unknown} is on no package index: the whole of {file.name} is solved with conda's packages."
+            say(note)
+            parts.notes.append(note)
+            return self._after_the_index(parts, file, problem, say)
+
+    def _after_the_index(self, parts: _Parts, file: CondaFile, before: InvalidDependencies, say: Say) -> Lock:
+        """With conda's packages, after the index had no such name. A mistyped name is on neither."""
+        found = [file.pip]
+        if parts.request.get("requirements"):
+            found.append(parse_requirements(parts.request["requirements"], _file_name(parts.request, "requirements")))
+        try:
+            return self._lock_conda(parts, file, without_provided(combine(*found)), say)
+        except Error as problem:
+            raise InvalidDependencies(
+                f"{before.message} Conda's packages do not help either: {problem.message}",
+                {**before.details, "conda": problem.details},
+            ) from problem
+
+    def _lock_conda(self, parts: _Parts, file: CondaFile, on_top: Dependencies, say: Say) -> Lock:
+        wish = CondaWish(
+            file,
+            parse_runtime(parts.request.get("runtime")),
+            on_top,
+            REQUIREMENTS,
+            Channels.of(self._settings.conda_channels),
+            self._settings.index_url,
+            self._settings.extra_index_url,
         )
+        say(f"Solving {len(file.specs)} conda packages from {', '.join(wish.channel_names)}")
+        lock, notes = lock_conda(wish)
+        for note in notes:
+            say(note)
+        parts.notes.extend(notes)
+        return lock
 
     def _read(self, script: str, files: Sequence[FileEntry]) -> bytes:
         entry = next(entry for entry in files if entry.path == script)
@@ -276,14 +342,31 @@ def _file_name(request: Mapping[str, Any], kind: str) -> str:
     return request.get(f"{kind}_name") or {"conda": "conda.yml", "requirements": "requirements.txt"}[kind]
 
 
-def _same_wishes(origin: Recipe, request: Mapping[str, Any], inferred: Sequence[Inferred], python: str) -> bool:
+def _with_conda(
+    request: Mapping[str, Any], file: CondaFile | None, origin: Recipe | None
+) -> tuple[bool, tuple[str, ...]]:
+    """Whether the file is solved with conda's packages: by --conda, as before, or for what no index has."""
+    if file is None:
+        if request.get("with_conda"):
+            raise InvalidOption("--conda", True, "it needs a conda file: name one with -c")
+        return False, ()
+    if request.get("with_conda") or (origin and origin.lock.conda and origin.conda == request.get("conda")):
+        return True, ()
+    if spec := only_in_conda(file):
+        why = "is on no package index: the file is solved with conda's packages"
+        return True, (f"{file.name} line {spec.line}: {spec.text} {why}.",)
+    return False, ()
+
+
+def _same_wishes(origin: Recipe, request: Mapping[str, Any], wishes: _Wishes, python: str) -> bool:
     """Whether nothing that the lock was resolved from has changed."""
     before = [text.partition(" (")[0] for text in origin.inferred]
     return (
         origin.lock.python == python
+        and bool(origin.lock.conda) == wishes.with_conda
         and origin.conda == request.get("conda")
         and origin.requirements == request.get("requirements")
-        and before == [one.requirement for one in inferred]
+        and before == [one.requirement for one in wishes.inferred]
     )
 
 

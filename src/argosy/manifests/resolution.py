@@ -117,7 +117,7 @@ def _unknown_package(question: Question, text: str, details: Mapping[str, object
     return InvalidDependencies(
         f"There is no package {name!r} on the package index. {_where(question, [name], text)}"
         "Correct the name, remove the line, or name an index that has it with --extra-index-url.",
-        {**details, "package": name},
+        {**details, "package": name, "unknown_package": str(canonicalize_name(name))},
     )
 
 
