@@ -5,6 +5,7 @@ import bz2
 import hashlib
 import io
 import json
+import shutil
 import tarfile
 import threading
 import zipfile
@@ -15,11 +16,16 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pytest
 import zstandard
 
-from argosy.images.pythons import Python
+from argosy.images.pythons import Python, find_python
+from argosy.manifests.conda_lock import IMAGE_PLATFORMS, own_platform
 
+GREET = "VERSION = '1.0'\n\n\ndef main():\n    print('hello')\n"
 PLACEHOLDER = b"/opt/" + b"placeholder_" * 12
+HERE = own_platform()
+ELSEWHERE = next(platform for platform in IMAGE_PLATFORMS.values() if platform != HERE)
 _USELESS = (
     "__pycache__", "test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "ensurepip", "site-packages",
     "pydoc_data",
@@ -44,7 +50,7 @@ class CondaChannel:
         version: str,
         files: Mapping[str, bytes],
         depends: Sequence[str] = (),
-        subdir: str = "linux-64",
+        subdir: str = HERE,
         noarch: str = "",
         links: Mapping[str, str] | None = None,
         entry_points: Sequence[str] = (),
@@ -83,7 +89,7 @@ class CondaChannel:
         return self.add(name, version, files, ["python >=3.10", *depends], noarch="python", **more)
 
     def add_python(self, python: Python) -> Path:
-        """This machine's, with what a replica needs of it, for linux-64 and, in name alone, for linux-aarch64."""
+        """This machine's, with what a replica needs of it; for the other platform of images in name alone."""
         root, minor = python.path.resolve().parent.parent, python.minor
         files = {f"bin/python{minor}": (root / "bin" / f"python{minor}").read_bytes()}
         for path in sorted((root / "lib" / f"python{minor}").rglob("*")):
@@ -93,7 +99,7 @@ class CondaChannel:
         files |= {f"lib/{p.name}": p.read_bytes() for p in (root / "lib").glob(f"libpython{minor}.so.*")}
         links = {"bin/python": f"python{minor}", "bin/python3": f"python{minor}"}
         depends = ["__glibc >=2.17"]
-        self.add("python", python.version, {f"bin/python{minor}": b"\x7fELF"}, depends, "linux-aarch64", links=links)
+        self.add("python", python.version, {f"bin/python{minor}": b"\x7fELF"}, depends, ELSEWHERE, links=links)
         return self.add("python", python.version, files, depends, links=links)
 
     def _list(self, place: Path, record: dict[str, Any]) -> None:
@@ -145,6 +151,11 @@ def _conda(stem: str, info: Mapping[str, bytes], files: Mapping[str, bytes], lin
     return out.getvalue()
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client hangs up on what it does not want."""
+
+
 @dataclass
 class Served:
     """A channel on loopback that wants `joe:s3cret` or the token `tok3n`."""
@@ -184,7 +195,7 @@ def serve_channel(folder: Path) -> Iterator[Served]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *words: Handler(*words, directory=str(folder)))
+    server = _Server(("127.0.0.1", 0), lambda *words: Handler(*words, directory=str(folder)))
     served.host = f"127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
@@ -194,3 +205,31 @@ def serve_channel(folder: Path) -> Iterator[Served]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@pytest.fixture(scope="session")
+def conda_python(tmp_path_factory: pytest.TempPathFactory) -> CondaChannel:
+    """A channel with a real Python 3.12 and nothing else; see `channel`."""
+    channel = CondaChannel(tmp_path_factory.mktemp("conda-python"))
+    channel.add_python(find_python("3.12"))
+    return channel
+
+
+@pytest.fixture
+def channel(conda_python: CondaChannel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CondaChannel:
+    """Python 3.12, `greet` (a Python library), and `tool` (prefixes in text and bytes)."""
+    # Unpacking a Python takes seconds: once is enough.
+    monkeypatch.setenv("RATTLER_CACHE_DIR", str(conda_python.folder.parent / "rattler"))
+    monkeypatch.delenv("RATTLER_AUTH_FILE", raising=False)
+    return fill_channel(conda_python, tmp_path / "channel")
+
+
+def fill_channel(conda_python: CondaChannel, folder: Path) -> CondaChannel:
+    shutil.copytree(conda_python.folder, folder)
+    made = CondaChannel(folder)
+    made.add_library("greet", "1.0", GREET, packed="tar.bz2", entry_points=["greet = greet:main"])
+    for platform in (HERE, ELSEWHERE):
+        text = {"bin/tool": b"#!" + PLACEHOLDER + b"/bin/python\nimport sys\nprint('tool in', sys.prefix)\n"}
+        native = {"lib/libtool.so.1": b"\x7fELF\0" + platform.encode() + b"\0" + PLACEHOLDER + b"/share\0end"}
+        made.add("tool", "2.0", text | native, subdir=platform, links={"lib/libtool.so": "libtool.so.1"})
+    return made

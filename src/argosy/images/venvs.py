@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -188,6 +189,9 @@ def _make_of_conda(work: Path, place: Path, final: Path, build: Build, say: OnLi
     if filled.code:
         raise _failure(work, "The environment's packages could not be installed", filled)
     site = place / "lib" / f"python{build.lock.python}" / "site-packages"
+    # `noarch: python` packages come without bytecode; what cannot be compiled runs as it is, or is never imported.
+    compiling = [str(place / "bin" / "python"), "-I", "-m", "compileall", "-q", "-j", "0", str(site)]
+    subprocess.run(compiling, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     settle_scripts(place / "bin", site, final / "bin" / "python")
     remember_place(place, final)
 

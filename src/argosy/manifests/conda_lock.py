@@ -36,7 +36,7 @@ _VIRTUAL = {
     "osx-64": (("__unix", "0", "0"), ("__osx", "13.0", "0"), ("__archspec", "1", "x86_64")),
     "osx-arm64": (("__unix", "0", "0"), ("__osx", "13.0", "0"), ("__archspec", "1", "m1")),
 }
-_DENIED = re.compile(r"\b(401|403)\b[^\n]*")
+_DENIED = re.compile(r"\b(?:401|403)\b(?: [A-Z]\w+)?")
 _NO_CHANNEL = re.compile(r"could not find subdir|\b404\b|No such file or directory")
 _DIST_INFO = re.compile(r"([^/]+?)-([^-/]+)\.(?:dist-info|egg-info)")
 _LONGEST_REASON_CHARS = 2000
@@ -62,6 +62,10 @@ class CondaWish:
         bounds = f"python >={first},<3.{int(last.partition('.')[2]) + 1}.0a0"
         exact = f"python =={self.runtime.patch}" if self.runtime.patch else f"python {self.runtime.python}.*"
         return [*asked, CondaSpec(exact if self.runtime.python else bounds, 0)]
+
+    def place(self, spec: CondaSpec) -> str:
+        """Who asks for it; empty for the bounds that this version sets."""
+        return f"{self.file.name} line {spec.line}" if spec.line else "-r" if self.runtime.python else ""
 
     @property
     def channel_names(self) -> list[str]:
@@ -219,9 +223,9 @@ def _unsolvable(wish: CondaWish, refused: Refused, text: str, platform: str, det
         )
     reason = text.removeprefix("Cannot solve the request because of: ").strip()
     lines = [
-        f"{wish.file.name} line {spec.line}: {spec.text} (there is {', '.join(offered)})"
+        f"{wish.place(spec)}: {spec.text} (there is {', '.join(offered)})"
         for spec, offered in zip(wish.specs, refused.more["offered"], strict=True)
-        if spec.line and re.search(rf"(?<![\w-]){re.escape(_name(spec.text))}(?![\w-])", reason)
+        if wish.place(spec) and re.search(rf"(?<![\w-]){re.escape(_name(spec.text))}(?![\w-])", reason)
     ]
     where = f" Lines to change: {'; '.join(lines)}." if lines else ""
     return InvalidDependencies(

@@ -5,10 +5,13 @@ and it finds its credentials by environment variables. It imports nothing else o
 """
 
 import asyncio
+import hashlib
 import json
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import rattler
 from rattler import exceptions
@@ -64,6 +67,8 @@ async def _offered(
 
 
 async def _install(order: dict[str, Any], client: rattler.Client) -> dict[str, Any]:
+    for package in order["packages"]:
+        _check_file(package)
     try:
         await rattler.install(
             [_repodata_record(each) for each in order["packages"]],
@@ -85,6 +90,19 @@ async def _install(order: dict[str, Any], client: rattler.Client) -> dict[str, A
     ) as problem:
         raise _Refused("package", str(problem)) from problem
     return {}
+
+
+def _check_file(package: dict[str, Any]) -> None:
+    """rattler compares the hashes of what it downloads, and takes a file of this machine as it is."""
+    if package["url"].startswith("file://"):
+        path = Path(unquote(urlsplit(package["url"]).path))
+        try:
+            with path.open("rb") as content:
+                found = hashlib.file_digest(content, "sha256").hexdigest()
+        except OSError as problem:
+            raise _Refused("package", f"{path} cannot be read: {problem.strerror}") from problem
+        if found != package["sha256"]:
+            raise _Refused("package", f"hash mismatch of {path}: expected {package['sha256']}, got {found}")
 
 
 def _spec(text: str, number: int) -> rattler.MatchSpec:
