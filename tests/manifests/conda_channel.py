@@ -5,6 +5,7 @@ import bz2
 import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
 import threading
@@ -91,7 +92,7 @@ class CondaChannel:
     def add_python(self, python: Python) -> Path:
         """This machine's, with what a replica needs of it; for the other platform of images in name alone."""
         root, minor = python.path.resolve().parent.parent, python.minor
-        files = {f"bin/python{minor}": (root / "bin" / f"python{minor}").read_bytes()}
+        files = {f"bin/python{minor}": _relocatable((root / "bin" / f"python{minor}").read_bytes(), root / "lib")}
         for path in sorted((root / "lib" / f"python{minor}").rglob("*")):
             inside = path.relative_to(root)
             if path.is_file() and not set(inside.parts) & set(_USELESS) and not path.name.startswith(_FOREIGN):
@@ -109,6 +110,12 @@ class CondaChannel:
             if folder == place.parent:
                 known["packages" if place.suffix == ".bz2" else "packages.conda"][place.name] = record
             file.write_text(json.dumps({**known, "info": {"subdir": folder.name}, "repodata_version": 1}))
+
+
+def _relocatable(program: bytes, libraries: Path) -> bytes:
+    """The program, looking for libraries beside it, as conda's do, where it was told to look in `libraries`."""
+    told, beside = os.fsencode(libraries) + b"\0", b"$ORIGIN/../lib\0"
+    return program.replace(told, beside.ljust(len(told), b"\0")) if len(told) >= len(beside) else program
 
 
 def _path(path: str, content: bytes) -> dict[str, Any]:
