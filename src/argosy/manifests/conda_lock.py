@@ -175,8 +175,9 @@ def _is_python(spec: CondaSpec) -> bool:
 
 
 def _explained(wish: CondaWish, refused: Refused, platform: str) -> Error:
-    details: dict[str, Any] = {"log": refused.text.splitlines(), "platform": platform}
     text = refused.text.strip()[:_LONGEST_REASON_CHARS]
+    log = {"log": refused.text.splitlines()} if "\n" in text else {}
+    details: dict[str, Any] = {**log, "platform": platform}
     if refused.kind == "spec":
         spec = wish.specs[refused.more["spec"]]
         return unusable(wish.file.name, spec.line, f"{spec.text[:200]!r} is no conda package: {_first_line(text)}")

@@ -1,25 +1,23 @@
 """From what a user gave to a frozen recipe: check, infer what is not given, resolve the lock, register."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from argosy.errors import Error, InvalidDependencies, InvalidFile, InvalidOption, TooLarge
 from argosy.manifests.channels import Channels
-from argosy.manifests.conda import on_an_index, only_in_conda, wished_python
-from argosy.manifests.conda_file import CondaFile, read_conda_file
+from argosy.manifests.conda_file import CondaFile
 from argosy.manifests.conda_lock import CondaWish, lock_conda
-from argosy.manifests.dependencies import Dependencies, PythonWish, combine
-from argosy.manifests.infer import Inferred, as_dependencies, infer
+from argosy.manifests.dependencies import Dependencies
+from argosy.manifests.infer import as_dependencies, infer
 from argosy.manifests.lock import resolve
 from argosy.manifests.no_script import SCRIPT, generate, without_generated
-from argosy.manifests.provided import without_provided
 from argosy.manifests.registry import ManifestRegistry
-from argosy.manifests.requirements import parse_requirements
 from argosy.manifests.runtime import choose_python, parse_runtime
 from argosy.manifests.samples import check_samples, inferred_samples, read_schema
 from argosy.manifests.scripts import Script, check_inputs, check_script
 from argosy.manifests.variables import check_references, check_variables
+from argosy.manifests.wishes import Wishes, file_name, from_files, names, same_wishes
 from argosy.models.paths import check_paths
 from argosy.models.registry import ModelRegistry
 from argosy.records import FileEntry, Lock, Manifest, Model, ModelPin, Recipe, Reference
@@ -50,20 +48,6 @@ class _Parts:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class _Wishes:
-    """What is to be locked: `on_index` from a package index; below it all of `conda` where `with_conda`."""
-
-    on_index: Dependencies
-    inferred: list[Inferred] = field(default_factory=list)
-    conda: CondaFile | None = None
-    with_conda: bool = False
-
-    @property
-    def python(self) -> PythonWish | None:
-        return wished_python(self.conda) if self.conda and self.with_conda else self.on_index.python
-
-
 class ManifestBuilder:
     """Requests are ManifestRequest objects of docs/architecture.md, as JSON."""
 
@@ -89,9 +73,9 @@ class ManifestBuilder:
             files=sorted(parts.files, key=lambda entry: entry.path),
             lock=lock,
             conda=given.get("conda"),
-            conda_name=_file_name(given, "conda"),
+            conda_name=file_name(given, "conda"),
             requirements=given.get("requirements"),
-            requirements_name=_file_name(given, "requirements"),
+            requirements_name=file_name(given, "requirements"),
             inferred=[f"{one.requirement} ({one.reason})" for one in wishes.inferred],
             index_url=wishes.on_index.index_url,
             extra_index_urls=list(wishes.on_index.extra_index_urls),
@@ -211,31 +195,20 @@ class ManifestBuilder:
         if len({model.name for model in models}) < len(models):
             raise InvalidOption("models", [m.reference for m in models], "a manifest takes one version of a model")
 
-    def _wishes(self, parts: _Parts, origin: Recipe | None, say: Say) -> _Wishes:
-        given = parts.request
-        file = read_conda_file(given["conda"], _file_name(given, "conda")) if given.get("conda") else None
-        with_conda, why = _with_conda(given, file, origin)
-        found = []
-        if file and with_conda:
-            found.append(replace(file.pip, notes=(*file.notes, *why, *file.pip.notes)))
-        elif file:
-            found.append(on_an_index(file))
-        if given.get("requirements"):
-            found.append(parse_requirements(given["requirements"], _file_name(given, "requirements")))
-        if found:
-            wishes = without_provided(combine(*found))
-            for note in wishes.notes:
+    def _wishes(self, parts: _Parts, origin: Recipe | None, say: Say) -> Wishes:
+        if wishes := from_files(parts.request, origin):
+            for note in wishes.on_index.notes:
                 say(note)
-            return _Wishes(wishes, conda=file, with_conda=with_conda)
+            return wishes
         inspections = [(model.reference, model.inspection) for model in parts.models]
         inferred = infer(parts.script_facts, inspections, parts.schema)
         for one in inferred:
             say(f"Inferred {one.requirement}, because {one.reason}")
-        return _Wishes(as_dependencies(inferred), inferred)
+        return Wishes(as_dependencies(inferred), inferred)
 
-    def _lock(self, parts: _Parts, wishes: _Wishes, origin: Recipe | None, say: Say) -> Lock:
+    def _lock(self, parts: _Parts, wishes: Wishes, origin: Recipe | None, say: Say) -> Lock:
         python = choose_python(parse_runtime(parts.request.get("runtime")), wishes.python)
-        if origin is not None and _same_wishes(origin, parts.request, wishes, python):
+        if origin is not None and same_wishes(origin, parts.request, wishes, python):
             # Renewed for a new model: the environment stays the very same, which is what makes it quick and safe.
             return origin.lock
         if wishes.conda and wishes.with_conda:
@@ -245,23 +218,20 @@ class ManifestBuilder:
         try:
             return resolve(wishes.on_index, python, REQUIREMENTS, *index, on_line=None)
         except InvalidDependencies as problem:
-            file, unknown = wishes.conda, str(problem.details.get("unknown_package", ""))
-            if file is None or not any(
-                w.name == unknown for w in on_an_index(replace(file, pip=Dependencies())).requirements
-            ):
+            unknown = str(problem.details.get("unknown_package", ""))
+            if not wishes.conda or unknown not in names(wishes.conda):
                 raise
-            note = f"{unknown} is on no package index: the whole of {file.name} is solved with conda's packages."
+            note = f"{unknown} is on no package index: {wishes.conda.name} is solved with conda's packages."
             say(note)
             parts.notes.append(note)
-            return self._after_the_index(parts, file, problem, say)
+            return self._after_the_index(parts, wishes.conda, problem, say)
 
     def _after_the_index(self, parts: _Parts, file: CondaFile, before: InvalidDependencies, say: Say) -> Lock:
         """With conda's packages, after the index had no such name. A mistyped name is on neither."""
-        found = [file.pip]
-        if parts.request.get("requirements"):
-            found.append(parse_requirements(parts.request["requirements"], _file_name(parts.request, "requirements")))
+        wishes = from_files({**parts.request, "with_conda": True}, None)
+        assert wishes is not None
         try:
-            return self._lock_conda(parts, file, without_provided(combine(*found)), say)
+            return self._lock_conda(parts, file, wishes.on_index, say)
         except Error as problem:
             raise InvalidDependencies(
                 f"{before.message} Conda's packages do not help either: {problem.message}",
@@ -333,41 +303,6 @@ def _laid_over(origin: Recipe | None, request: Mapping[str, Any]) -> dict[str, A
         request = {**request, "files": [*request["files"], *kept]}
     serving = {**origin.serving, **(request.get("serving") or {})}
     return old | {key: value for key, value in request.items() if value is not None} | {"serving": serving}
-
-
-def _file_name(request: Mapping[str, Any], kind: str) -> str:
-    """What the dependency file of a request is called in messages; empty without one."""
-    if not request.get(kind):
-        return ""
-    return request.get(f"{kind}_name") or {"conda": "conda.yml", "requirements": "requirements.txt"}[kind]
-
-
-def _with_conda(
-    request: Mapping[str, Any], file: CondaFile | None, origin: Recipe | None
-) -> tuple[bool, tuple[str, ...]]:
-    """Whether the file is solved with conda's packages: by --conda, as before, or for what no index has."""
-    if file is None:
-        if request.get("with_conda"):
-            raise InvalidOption("--conda", True, "it needs a conda file: name one with -c")
-        return False, ()
-    if request.get("with_conda") or (origin and origin.lock.conda and origin.conda == request.get("conda")):
-        return True, ()
-    if spec := only_in_conda(file):
-        why = "is on no package index: the file is solved with conda's packages"
-        return True, (f"{file.name} line {spec.line}: {spec.text} {why}.",)
-    return False, ()
-
-
-def _same_wishes(origin: Recipe, request: Mapping[str, Any], wishes: _Wishes, python: str) -> bool:
-    """Whether nothing that the lock was resolved from has changed."""
-    before = [text.partition(" (")[0] for text in origin.inferred]
-    return (
-        origin.lock.python == python
-        and bool(origin.lock.conda) == wishes.with_conda
-        and origin.conda == request.get("conda")
-        and origin.requirements == request.get("requirements")
-        and before == [one.requirement for one in wishes.inferred]
-    )
 
 
 def _check_serving(serving: Mapping[str, Any], schema: Schema | None) -> None:
