@@ -199,8 +199,8 @@ def _channel_failed(wish: CondaWish, text: str, details: dict[str, Any]) -> Erro
             details,
         )
     return EnvironmentFailed(
-        f"{line}{channel} did not answer ({_last_line(text)}). Check the network, the proxy variables and the URL, "
-        "then try again.",
+        f"{line}{channel} did not answer ({_last_line(text)}). Check the URL, the network, the proxy variables and "
+        "the certificate authorities (SSL_CERT_FILE), then try again.",
         details,
     )
 
