@@ -116,6 +116,11 @@ def check_answer(answer: Any, prefix: str) -> None:
     assert answer["python"].startswith("3.12.") and answer["prefix"].startswith(prefix)
 
 
+@pytest.mark.shows(
+    "Scripts that run unmodified",
+    "Conda files with names that only conda has, without conda",
+    "`ffmpeg` and a `noarch: python` library of a private channel, `scikit-learn` below `pip:`",
+)
 def test_a_service_runs_with_condas_packages(argosy: Argosy, service: str) -> None:
     answer = json.loads(argosy.ok("service", "run", service, "-d", json.dumps({"rows": ROWS})).out)
     check_answer(answer, str(argosy.home / "envs"))
