@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import ssl
 import tarfile
 import threading
 import zipfile
@@ -168,17 +169,18 @@ class Served:
     """A channel on loopback that wants `joe:s3cret` or the token `tok3n`."""
 
     host: str
+    scheme: str = "http"
     asked: list[str] = field(default_factory=list)
 
     def url(self, login: str = "", token: str = "") -> str:
-        return f"http://{login}{self.host}{f'/t/{token}' if token else ''}/private"
+        return f"{self.scheme}://{login}{self.host}{f'/t/{token}' if token else ''}/private"
 
 
 @contextmanager
-def serve_channel(folder: Path) -> Iterator[Served]:
-    """Under the path /private of a host of its own."""
+def serve_channel(folder: Path, certificate: tuple[Path, Path] | None = None) -> Iterator[Served]:
+    """Under the path /private of a host of its own; with TLS when there is a certificate and its key."""
     wanted = "Basic " + base64.b64encode(b"joe:s3cret").decode()
-    served = Served("")
+    served = Served("", "https" if certificate else "http")
 
     class Handler(SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -203,6 +205,10 @@ def serve_channel(folder: Path) -> Iterator[Served]:
             pass
 
     server = _Server(("127.0.0.1", 0), lambda *words: Handler(*words, directory=str(folder)))
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     served.host = f"127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

@@ -1,6 +1,8 @@
 """Conda files solved as conda would: what is locked, from where, and what is said when it cannot be."""
 
 import json
+import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from argosy.manifests.conda_file import read_conda_file
 from argosy.manifests.conda_lock import CondaWish, lock_conda
 from argosy.manifests.runtime import Runtime, parse_runtime
 from argosy.records import Lock, decode, encode
+from conftest import Require
 from manifests.conda_channel import ELSEWHERE, HERE, CondaChannel, serve_channel
 from manifests.package_index import PackageIndex
 
@@ -167,10 +170,34 @@ def test_refused_credentials_are_told_and_not_shown(index: PackageIndex, channel
     assert "wr0ng" not in refused.value.message + json.dumps(refused.value.details)
 
 
+def test_a_temporary_folder_that_cannot_be_used_is_told(
+    index: PackageIndex, channel: CondaChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/proc/no-such-folder")
+    with pytest.raises(EnvironmentFailed, match="temporary folder /proc/no-such-folder cannot be used"):
+        locked(index, [channel.url], "greet")
+
+
 def test_the_setting_is_for_files_that_name_no_channel(index: PackageIndex, channel: CondaChannel) -> None:
     with serve_channel(channel.folder) as served:
         lock, _ = locked(index, [], "greet", setting=served.url(login="joe:s3cret@"))
     assert lock.channels == [f"{served.url()}/"]
+
+
+def test_the_authority_of_ssl_cert_file_is_trusted(
+    index: PackageIndex, channel: CondaChannel, require: Require, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    make = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=tests"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]
+    place = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([require("openssl"), *make, *names, *place], check=True, capture_output=True)
+    with serve_channel(channel.folder, (certificate, key)) as served:
+        setting = served.url(login="joe:s3cret@")
+        with pytest.raises(EnvironmentFailed, match=r"did not answer \(.*certificate.*SSL_CERT_FILE"):
+            locked(index, [served.url()], "greet", setting=setting)
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert locked(index, [served.url()], "greet", setting=setting)[0].packages["greet"] == "1.0"
 
 
 @pytest.mark.parametrize("remote", [True, False])

@@ -81,6 +81,16 @@ def own_platform() -> str:
 
 def lock_conda(wish: CondaWish) -> tuple[Lock, list[str]]:
     """The lock, and notes on platforms that are left out. Raises InvalidDependencies or EnvironmentFailed."""
+    try:
+        return _lock(wish)
+    except OSError as problem:
+        raise EnvironmentFailed(
+            f"The conda packages could not be solved: the temporary folder {tempfile.gettempdir()} cannot be used "
+            f"({problem.strerror or problem}). Free some space there, or set TMPDIR to another folder."
+        ) from problem
+
+
+def _lock(wish: CondaWish) -> tuple[Lock, list[str]]:
     here = own_platform()
     own, channels = _solve(wish, here)
     solved, notes = [own], []

@@ -49,7 +49,12 @@ class Packages:
 
     def files(self, lock: Lock, platform: Platform) -> dict[str, Content]:
         """The files of an image by their path. Raises InvalidDependencies for a package without a wheel."""
-        below = conda_files(lock, platform.conda, PREFIX, self._folder, self._channels) if lock.conda else {}
+        if not lock.conda:
+            return self._wheels(lock, platform)
+        try:
+            below = conda_files(lock, platform.conda, PREFIX, self._folder, self._channels)
+        except OSError as problem:
+            raise _storage(self._folder, problem) from problem
         return below | self._wheels(lock, platform)
 
     def _wheels(self, lock: Lock, platform: Platform) -> dict[str, Content]:
