@@ -139,15 +139,47 @@ class ModelPin:
 
 
 @dataclass(frozen=True)
+class CondaPackage:
+    """One file of a conda channel. No URL holds credentials. `noarch` is empty, `python` or `generic`."""
+
+    name: str
+    version: str
+    build: str
+    build_number: int
+    subdir: str
+    channel: str
+    url: str
+    sha256: str
+    size_bytes: int
+    noarch: str = ""
+    depends: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CondaEnvironment:
+    """What is installed on one conda platform (`linux-64`), sorted by name."""
+
+    platform: str
+    packages: list[CondaPackage]
+
+
+@dataclass(frozen=True)
 class Lock:
     """Dependencies resolved to exact versions. `text` is a requirements file with hashes, the same on any day.
 
-    `python` is `3.12`; `packages` maps names to versions for display.
+    `python` is `3.12`; `packages` maps names to versions for display. `conda` is empty where the packages come from a
+    package index alone; else it holds the Python and all that lies below `text`, from `channels` in their order.
     """
 
     python: str
     text: str
     packages: dict[str, str] = field(default_factory=dict)
+    channels: list[str] = field(default_factory=list)
+    conda: list[CondaEnvironment] = field(default_factory=list)
+
+    def conda_packages(self, platform: str) -> list[CondaPackage]:
+        """Those of one conda platform; empty when it was not locked for that."""
+        return next((each.packages for each in self.conda if each.platform == platform), [])
 
 
 @dataclass(frozen=True)

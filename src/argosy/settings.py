@@ -38,6 +38,11 @@ class Settings:
     haproxy: str = _setting("", "path of the HAProxy binary; empty: the system's, else the one of the Python package")
     index_url: str = _setting("", "package index for dependencies; empty: uv's own configuration")
     extra_index_url: str = _setting("", "further package index")
+    conda_channels: str = _setting(
+        "conda-forge",
+        "channels for conda files that name none, parted by blanks; user:password@ or /t/TOKEN/ in a URL here is used "
+        "for every channel of that host",
+    )
     model_limit_bytes: int = _setting(100_000_000_000, "largest model that can be registered, in bytes", least=1)
     url_limit_bytes: int = _setting(10_000_000_000, "largest model fetched from a URL, in bytes", least=1)
     allow_private_urls: bool = _setting(False, "let `model register URL` fetch from private and loopback addresses")

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from argosy.images.pythons import Python, inspect_python
+from manifests.conda_channel import channel, conda_python
 from manifests.package_index import index, real_index
 
-__all__ = ["base_python", "index", "real_index", "root"]
+__all__ = ["base_python", "channel", "conda_python", "index", "real_index", "root"]
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,6 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 ROWS = [{"sepal length": 3.0, "sepal width": 3.6}, {"sepal length": 1, "sepal width": 0.5}]
 KEPT = {
     "input": {
@@ -76,11 +74,6 @@ def metric(replica: Any, name: str) -> float:
     return float(next(line for line in lines if line.startswith(f"argosy_{name}{{")).rpartition(" ")[2])
 
 
-@pytest.mark.shows(
-    "Scripts that run unmodified",
-    "2017 Azure ML: `generate_schema` in the script",
-    "`generate_schema(run_func=run, inputs={'input_df': SampleDefinition(DataTypes.PANDAS, df)}, ...)`",
-)
 def test_a_script_of_2017(replica: Any) -> None:
     """The collector neither changes the caller's frame nor raises, and without a sink rows are counted."""
     replica.write_image(OF_2017, KEPT, models={"iris": {"model.pkl": b"2.0"}})
@@ -267,11 +260,6 @@ def test_wrong_decorators_are_told_at_the_start(make_replica: Callable[[], Any])
         assert told in replica.failure()["reason"], script
 
 
-@pytest.mark.shows(
-    "Scripts that run unmodified",
-    "Stand-ins only where the package is absent",
-    "an `azureml` package beside the script; what it lacks comes from the replica",
-)
 def test_an_installed_package_goes_before_the_stand_ins(replica: Any) -> None:
     """Module by module: what the real `azureml` lacks still comes from the replica."""
     replica.write_image(

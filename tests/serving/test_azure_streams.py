@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 NUMBER = {"input": {"n": {"type": "standard", "swagger": {"type": "integer"}, "example": 2}}}
 EVENTS = {"accept": "text/event-stream"}
 KEY = "the-primary-key"
@@ -80,11 +78,6 @@ def test_raw_strings_and_bytes_are_sent_as_they_are(make_replica: Callable[[], A
     assert (reply.headers["content-type"], reply.body) == ("application/octet-stream", b"\x00\xff\r\n")
 
 
-@pytest.mark.shows(
-    "Scripts that run unmodified",
-    "Generators of every kind",
-    "generator, async generator, or a function that returns one",
-)
 def test_every_kind_of_generator(make_replica: Callable[[], Any]) -> None:
     scripts = {
         "async generator": "import asyncio\nasync def run(n):\n  for i in range(n):\n"

@@ -181,11 +181,6 @@ def _is_small(installed: Installed) -> None:
 
 
 @pytest.mark.parametrize("combination", [name for name in PINS if name.endswith("-old")])
-@pytest.mark.shows(
-    "Beside a model's own pins",
-    "npy and tensors with old numpy",
-    "`Accept: application/x-npy`, `/v2/models/iris/infer`",
-)
 def test_arrays_pass_as_npy_and_tensors(combination: str, install: Install, replica: Any) -> None:
     replica.python = str(install(combination.partition("-")[0], PINS[combination]).python)
     schema = {"input": {"x": {"type": "numpy", "dtype": "float64", "shape": [None, 2]}}}

@@ -82,11 +82,6 @@ def test_decimals() -> None:
     assert made["took"].isna().tolist() == [False, True]
 
 
-@pytest.mark.shows(
-    "Inputs and outputs",
-    "Further columns",
-    'passed over; `"extra_columns": "refuse"` refuses them',
-)
 def test_further_columns() -> None:
     columns = [{"name": "a", "dtype": "float64"}, {"name": "b", "dtype": "float64"}]
     entry = {"type": "pandas", "columns": columns}
@@ -175,11 +170,6 @@ def test_categories_that_are_none(categories: Any) -> None:
     assert caught.value.pointer == "/input/x/columns/0/categories"
 
 
-@pytest.mark.shows(
-    "Inputs and outputs",
-    "Inputs that may be left out",
-    '`"required": false`',
-)
 def test_inputs_that_may_be_left_out() -> None:
     number = {"swagger": {"type": "number"}}
     schema = parse_schema({"input": {"x": number, "k": {**number, "required": False}}})

@@ -191,11 +191,6 @@ def test_a_response_object(running: Any) -> None:
     assert (reply.headers["x-mine"], reply.headers["content-type"]) == ("yes", "image/png")
 
 
-@pytest.mark.shows(
-    "Scripts that run unmodified",
-    "`run(..., request)`",
-    "id, headers and caller of the request",
-)
 def test_the_request_parameter(running: Any) -> None:
     seen = running.score(GOOD, {"x-do": "who", "x-request-id": "r1"}).json
     assert seen["id"] == "r1"

@@ -5,8 +5,6 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 PLAIN = {"input": {"x": {"type": "standard", "swagger": {"type": "number"}, "example": 1}}}
 FRAME = {
     "input": {
@@ -96,11 +94,6 @@ def test_several_inputs_of_several_types(replica: Any) -> None:
     assert replica.score({**body, "when": "soon"}).status == 400
 
 
-@pytest.mark.shows(
-    "Scripts that run unmodified",
-    "`async def run`",
-    "many requests at once on one loop",
-)
 def test_async_run(replica: Any, until: Callable[..., Any]) -> None:
     replica.write_image(
         "import asyncio\nasync def init():\n  global lock\n  lock = asyncio.Lock()\n"

@@ -109,7 +109,7 @@ def list_manifests(args: argparse.Namespace, session: Session) -> None:
 def show_manifest(args: argparse.Namespace, session: Session) -> None:
     manifest = session.client.manifests.show(args.reference)
     if args.script or args.lock:
-        text = session.client.manifests.script(manifest.reference) if args.script else manifest.recipe.lock.text
+        text = session.client.manifests.script(manifest.reference) if args.script else _lock_text(manifest)
         print(text, end="", file=session.stdout)
         return
     session.show(manifest, lambda: [_details(manifest), "", _files(manifest), "", _packages(manifest)])
@@ -138,6 +138,7 @@ def _details(manifest: Manifest) -> Pairs:
             ("inputs", inputs),
             ("samples", len(recipe.samples)),
             ("packages", len(recipe.lock.packages)),
+            ("conda channels", ", ".join(recipe.lock.channels)),
             ("environment", ", ".join(f"{k}={v}" for k, v in recipe.environment.items())),
             ("secrets", ", ".join(f"{k}={v}" for k, v in recipe.secrets.items())),
             ("inferred", "; ".join(recipe.inferred)),
@@ -145,6 +146,16 @@ def _details(manifest: Manifest) -> Pairs:
             ("used by", uses(manifest.used_by)),
         )
     )
+
+
+def _lock_text(manifest: Manifest) -> str:
+    """The requirements with hashes, and before them, as comments, what conda installs."""
+    conda = [
+        f"# {environment.platform} {package.url} sha256:{package.sha256}\n"
+        for environment in manifest.recipe.lock.conda
+        for package in environment.packages
+    ]
+    return "".join(conda) + manifest.recipe.lock.text
 
 
 def _files(manifest: Manifest) -> Table:

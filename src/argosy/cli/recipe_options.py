@@ -39,6 +39,12 @@ def add(parser: Parser, *, registered_as: str, variables: bool = True) -> None:
     )
     file_argument(group.add_argument("-f", "--script", metavar="FILE", help=SCRIPT_HELP))
     file_argument(group.add_argument("-c", "--conda-file", metavar="FILE", help="dependencies as a conda file"))
+    group.add_argument(
+        "--conda",
+        action="store_const",
+        const=True,
+        help="take conda's own packages for the conda file, even where a package index has them",
+    )
     file_argument(group.add_argument("-p", "--requirements", metavar="FILE", help="dependencies as requirements.txt"))
     file_argument(group.add_argument("-s", "--schema", metavar="FILE", help="the schema of inputs and output, as JSON"))
     file_argument(
@@ -113,6 +119,7 @@ def chosen(args: argparse.Namespace, *, variables: bool = True) -> "RecipeOption
         "script": args.script,
         "files": args.dependency,
         "conda": args.conda_file,
+        "with_conda": args.conda,
         "requirements": args.requirements,
         "schema": args.schema,
         "samples": args.sample,

@@ -296,9 +296,10 @@ def replica_variables(launch: Launch, replica_id: str) -> dict[str, str]:
     own = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     models = launch.image_folder / "models"
     one = models / launch.models[0][0] / str(launch.models[0][1]) if len(launch.models) == 1 else models
+    prefix = launch.python.parent.parent
     own |= {
         "PATH": f"{launch.python.parent}:/usr/local/bin:/usr/bin:/bin",
-        "VIRTUAL_ENV": str(launch.python.parent.parent),
+        "CONDA_PREFIX" if (prefix / "conda-meta").is_dir() else "VIRTUAL_ENV": str(prefix),
         "PYTHONNOUSERSITE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "ARGOSY_MODEL_DIR": str(models),

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from argosy.images.conda import conda_python
 from argosy.images.plan import Plan, image_json, plan
-from argosy.images.pythons import find_python
+from argosy.images.pythons import Python, find_python
 from argosy.images.registry import ImageRegistry, manifest_contents
 from argosy.images.runtimes import install_runtime, runtime_digest
 from argosy.images.unpack import BlobPath, image_folder, remove_image, sweep, unpack
@@ -17,6 +18,7 @@ from argosy.images.venvs import (
     environment_python,
     remove_environment,
 )
+from argosy.manifests.channels import Channels
 from argosy.manifests.dependencies import Dependencies
 from argosy.manifests.lock import index_for
 from argosy.records import Image, Manifest, Reference, check_name
@@ -113,11 +115,19 @@ class ImageBuilder:
                 index_url=manifest.recipe.index_url, extra_index_urls=tuple(manifest.recipe.extra_index_urls)
             )
             index = index_for(named, self._settings.index_url, self._settings.extra_index_url)
-            ensure_environment(self._home.envs, Build(key, lock, find_python(_python_of(manifest)), index), say)
+            channels = Channels.of(self._settings.conda_channels)
+            ensure_environment(self._home.envs, Build(key, lock, self._python(manifest, key), index, "", channels), say)
         models = manifest_contents(self._database, manifest)
         description = image_json(plan_digest, manifest, models)
         unpack(self._home.images, description, manifest.recipe.files, models, self._blob_path)
         install_runtime(self._home.envs)
+
+    def _python(self, manifest: Manifest, key: str) -> Python:
+        """What the environment is made with: a Python of this machine, or the one that comes with conda's packages."""
+        lock = manifest.recipe.lock
+        if not lock.conda:
+            return find_python(_python_of(manifest))
+        return conda_python(lock, environment_python(self._home.envs, key))
 
 
 def _python_of(manifest: Manifest) -> str:

@@ -14,15 +14,21 @@ import re
 import secrets
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from argosy.errors import EnvironmentFailed, Error
+from argosy.images.conda import built_elsewhere, locked_packages, remember_place
 from argosy.images.pythons import Python
+from argosy.images.scripts import settle_scripts
+from argosy.manifests.channels import Channels
+from argosy.manifests.conda_install import install_conda
+from argosy.manifests.conda_lock import own_platform
 from argosy.manifests.uv import Finished, Index, OnLine, run_uv
-from argosy.records import Lock
+from argosy.records import Lock, encode
 
 _MARKER = ".argosy-environment.json"
 _BUILDING, _REMOVED = ".building-", ".removed-"
@@ -39,7 +45,8 @@ _UNREACHABLE = re.compile(
 
 def environment_key(lock: Lock, python_minor: str) -> str:
     """SHA-256 of what an environment holds: equal for every image with the same lock and Python (`3.12`)."""
-    content = json.dumps({"lock": lock.text, "python": python_minor}, sort_keys=True, separators=(",", ":"))
+    parts = {"lock": lock.text, "python": python_minor, **({"conda": encode(lock.conda)} if lock.conda else {})}
+    content = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -61,6 +68,8 @@ def check_environment(root: Path, key: str) -> str:
     if not (folder / _MARKER).is_file():
         return "it was never built" if not folder.exists() else "its build was never finished"
     python = folder / "bin" / "python"
+    if built_elsewhere(folder):
+        return "it was built in another folder, which conda's packages remember"
     if not python.exists():
         base = os.path.realpath(python)
         return f"its Python is gone from this machine: {base} does not exist any more"
@@ -70,13 +79,15 @@ def check_environment(root: Path, key: str) -> str:
 @dataclass(frozen=True)
 class Build:
     """What an environment is made of. `link_mode` is how files leave uv's cache: clone, copy, hardlink, symlink or
-    "" for uv's own choice, which shares them; only copies are safe from what is written into another environment."""
+    "" for uv's own choice, which shares them; only copies are safe from what is written into another environment.
+    `channels` know the credentials of conda channels; with conda's packages, `python` is the one of the lock."""
 
     key: str
     lock: Lock
     python: Python
     index: Index = field(default_factory=Index)
     link_mode: str = ""
+    channels: Channels = field(default_factory=Channels)
 
 
 def ensure_environment(root: Path, build: Build, on_line: OnLine | None = None) -> Path:
@@ -139,7 +150,11 @@ def _build(root: Path, build: Build, say: OnLine, descriptor: int) -> None:
     work.mkdir(mode=0o700)
     try:
         place = work / "environment"
-        _make(work, place, build, say, descriptor)
+        (work / "lock.txt").write_text(build.lock.text, encoding="utf-8")
+        if build.lock.conda:
+            _make_of_conda(work, place, root / build.key, build, say, descriptor)
+        else:
+            _make(work, place, build, say, descriptor)
         _mark(place, build)
         _retire(root, build.key)
         place.rename(root / build.key)
@@ -149,7 +164,6 @@ def _build(root: Path, build: Build, say: OnLine, descriptor: int) -> None:
 
 
 def _make(work: Path, place: Path, build: Build, say: OnLine, descriptor: int) -> None:
-    (work / "lock.txt").write_text(build.lock.text, encoding="utf-8")
     python, link = build.python, ["--link-mode", build.link_mode] if build.link_mode else []
     # Relocatable: scripts find their interpreter beside them, so the folder can be renamed when it is finished.
     venv = ["venv", "--no-project", "--relocatable", "--quiet", "--python", str(python.path), str(place)]
@@ -161,6 +175,25 @@ def _make(work: Path, place: Path, build: Build, say: OnLine, descriptor: int) -
     filled = run_uv([*sync, *link, *target], work, index=build.index, on_line=say, keep_open=[descriptor])
     if filled.code:
         raise _failure(work, "The environment's packages could not be installed", filled)
+
+
+def _make_of_conda(work: Path, place: Path, final: Path, build: Build, say: OnLine, descriptor: int) -> None:
+    """conda's packages as they must be at `final`, and the wheels of the lock on top."""
+    install_conda(
+        locked_packages(build.lock, own_platform()), own_platform(), place, final, build.channels, [descriptor]
+    )
+    link = ["--link-mode", build.link_mode] if build.link_mode else []
+    install = ["pip", "install", "--require-hashes", "--only-binary", ":all:", "--no-deps", "--no-sources"]
+    target = ["--compile-bytecode", "--python", str(place / "bin" / "python"), "-r", "lock.txt"]
+    filled = run_uv([*install, *link, *target], work, index=build.index, on_line=say, keep_open=[descriptor])
+    if filled.code:
+        raise _failure(work, "The environment's packages could not be installed", filled)
+    site = place / "lib" / f"python{build.lock.python}" / "site-packages"
+    # `noarch: python` packages come without bytecode; what cannot be compiled runs as it is, or is never imported.
+    compiling = [str(place / "bin" / "python"), "-I", "-m", "compileall", "-q", "-j", "0", str(site)]
+    subprocess.run(compiling, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    settle_scripts(place / "bin", site, final / "bin" / "python")
+    remember_place(place, final)
 
 
 def _mark(place: Path, build: Build) -> None:

@@ -7,6 +7,7 @@ import base64
 import csv
 import hashlib
 import hmac
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,11 +23,36 @@ def verify_environment(folder: Path) -> list[str]:
     libraries = sorted(folder.glob("lib/python*/site-packages"))
     if not libraries:
         return [f"{folder}: there is no site-packages folder"]
-    return [problem for library in libraries for problem in _verify_library(library, folder)]
+    of_conda: set[Path] = set()
+    found = list(_verify_conda(folder, of_conda))
+    return found + [problem for library in libraries for problem in _verify_library(library, folder, of_conda)]
 
 
-def _verify_library(library: Path, folder: Path) -> Iterator[str]:
+def _verify_conda(folder: Path, of_conda: set[Path]) -> Iterator[str]:
+    """conda's packages by what was noted when they were told their prefix; their files are added to `of_conda`."""
+    for note in sorted((folder / "conda-meta").glob("*.json")):
+        try:
+            paths = json.loads(note.read_bytes())["paths_data"]["paths"]
+        except (OSError, ValueError, KeyError) as problem:
+            yield f"{note}: cannot be read ({problem})"
+            continue
+        for entry in paths:
+            path = Path(os.path.normpath(folder / entry["_path"]))
+            of_conda.add(path)
+            wanted = entry.get("sha256_in_prefix") or entry.get("sha256")
+            if not path.is_file():
+                if wanted or not path.is_symlink():
+                    yield f"{note.stem}: {entry['_path']} is missing"
+            elif (
+                wanted and entry["path_type"] != "softlink" and hashlib.sha256(path.read_bytes()).hexdigest() != wanted
+            ):
+                yield f"{note.stem}: {entry['_path']} was changed"
+
+
+def _verify_library(library: Path, folder: Path, of_conda: set[Path]) -> Iterator[str]:
     for info in sorted(library.glob("*.dist-info")):
+        if info / "METADATA" in of_conda:
+            continue
         record = info / "RECORD"
         try:
             with record.open(newline="", encoding="utf-8") as lines:

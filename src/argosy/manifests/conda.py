@@ -1,24 +1,21 @@
-"""Reads a conda environment file: which Python, and which packages of an index stand for the conda packages in it.
+"""Which Python a conda file asks for, and which packages of an index stand for the conda packages in it.
 
-Only the text is read. `conda_names.py` knows which conda packages have another name on an index, or none at all.
+`conda_names.py` knows which conda packages have another name on an index, or none at all.
 """
 
 import re
-from collections.abc import Iterator
 
-import yaml
 from packaging.requirements import InvalidRequirement
 from packaging.requirements import Requirement as IndexRequirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
 from argosy.errors import InvalidDependencies
-from argosy.manifests.conda_names import INDEX_NAMES, NOT_ON_AN_INDEX
+from argosy.manifests.conda_file import CondaFile, CondaSpec, read_conda_file
+from argosy.manifests.conda_names import INDEX_NAMES, NOT_ON_AN_INDEX, ONLY_IN_CONDA
 from argosy.manifests.dependencies import Dependencies, PythonWish, Requirement, combine, unusable
-from argosy.manifests.requirements import read_lines, without_comment
 
-_LONGEST_FILE_CHARS, _LONGEST_SPEC_CHARS = 200_000, 300
-_KNOWN_KEYS = frozenset({"name", "channels", "dependencies", "prefix", "platforms"})
+_LONGEST_SPEC_CHARS = 300
 _SPEC = re.compile(r"(?:[^\s:\[\]=<>]+::)?([A-Za-z0-9_][A-Za-z0-9_.-]*)\s*(.*)", re.DOTALL)
 _BRACKET = re.compile(r"(.*)\[(.*)\]\s*", re.DOTALL)
 _PAIR = re.compile(r"""\s*([a-z_]+)\s*=\s*(?:'([^']*)'|"([^"]*)"|([^,'"]*))\s*(?:,|$)""")
@@ -28,75 +25,34 @@ _PINNED = re.compile(r"(={0,2})\s*([^\s=<>!~,|]+)[=\s]+([^\s=<>!~,|]+)")
 
 def parse_conda(text: str, file: str = "conda.yml") -> Dependencies:
     """Raises InvalidDependencies with the line of the first thing that cannot be honoured."""
-    if len(text) > _LONGEST_FILE_CHARS:
-        raise unusable(file, 0, f"a conda file of more than {_LONGEST_FILE_CHARS:,} characters is not read")
-    root = _compose(text, file)
-    if root is None:
-        raise unusable(file, 0, "the file is empty. It needs a `dependencies:` list.")
-    if not isinstance(root, yaml.MappingNode):
-        raise unusable(file, _line(root), "a conda file is a mapping with a `dependencies:` list")
-    keys = _pairs(root, file)
-    notes = [
-        f"{file} line {_line(node)}: `{key}` has no effect here and is passed over."
-        for key, node in keys.items()
-        if key not in _KNOWN_KEYS
-    ]
-    listed = keys.get("dependencies")
-    if listed is None:
-        raise unusable(file, 0, "there is no `dependencies:` list in this file")
-    parts = [Dependencies(notes=tuple(notes))]
-    for node in _items(listed, "dependencies", file):
-        if isinstance(node, yaml.MappingNode):
-            parts.append(_read_pip(node, file))
-        elif isinstance(node, yaml.ScalarNode):
-            parts.append(_read_spec(str(node.value).strip(), file, _line(node)))
-        else:
-            raise unusable(file, _line(node), "an entry of `dependencies` is a package such as numpy=1.26, or `pip:`")
-    return combine(*parts)
+    return on_an_index(read_conda_file(text, file))
 
 
-def _compose(text: str, file: str) -> yaml.Node | None:
-    """The nodes of the file, which know their lines. Nothing is constructed, so no tag of the file has any effect."""
-    try:
-        return yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as problem:
-        mark = problem.problem_mark or problem.context_mark
-        raise unusable(file, mark.line + 1 if mark else 0, f"this is no YAML: {problem.problem}") from problem
-    except (yaml.YAMLError, RecursionError) as problem:
-        raise unusable(file, 0, f"this is no YAML: {str(problem).splitlines()[0][:200]}") from problem
+def on_an_index(file: CondaFile) -> Dependencies:
+    """What stands for the file's packages on a package index."""
+    specs = [_read_spec(spec.text, file.name, spec.line) for spec in file.specs]
+    return combine(Dependencies(notes=file.notes), *specs, file.pip)
 
 
-def _pairs(node: yaml.MappingNode, file: str) -> dict[str, yaml.Node]:
-    found: dict[str, yaml.Node] = {}
-    for key, value in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            raise unusable(file, _line(key), "a key must be a word")
-        if key.value in found:
-            raise unusable(file, _line(key), f"{key.value!r} is given twice")
-        found[key.value] = value
-    return found
+def only_in_conda(file: CondaFile) -> CondaSpec | None:
+    """The first package that no index has and that the script may call: it makes the file one for conda."""
+    return next((spec for spec in file.specs if _name_of(spec.text) in ONLY_IN_CONDA), None)
 
 
-def _items(node: yaml.Node, key: str, file: str) -> list[yaml.Node]:
-    if isinstance(node, yaml.SequenceNode):
-        return list(node.value)
-    if isinstance(node, yaml.ScalarNode) and node.value in ("", "null", "~"):
-        return []
-    raise unusable(file, _line(node), f"`{key}` must be a list, one `- package` a line")
+def wished_python(file: CondaFile) -> PythonWish | None:
+    """Which Python the file asks for; None too where only conda understands it."""
+    for spec in file.specs:
+        if _name_of(spec.text) == "python":
+            try:
+                return _read_spec(spec.text, file.name, spec.line).python
+            except InvalidDependencies:
+                return None
+    return None
 
 
-def _read_pip(node: yaml.MappingNode, file: str) -> Dependencies:
-    keys = _pairs(node, file)
-    if set(keys) != {"pip"}:
-        raise unusable(file, _line(node), f"{sorted(keys)} cannot stand in `dependencies`; only `pip:` has a list")
-
-    def lines() -> Iterator[tuple[int, str]]:
-        for item in _items(keys["pip"], "pip", file):
-            if not isinstance(item, yaml.ScalarNode):
-                raise unusable(file, _line(item), "an entry of `pip` is a requirement such as numpy>=1.26")
-            yield _line(item), without_comment(str(item.value))
-
-    return read_lines(lines(), file)
+def _name_of(spec: str) -> str:
+    match = _SPEC.fullmatch(spec.partition("[")[0].strip())
+    return str(canonicalize_name(match[1])) if match else ""
 
 
 def _read_spec(spec: str, file: str, line: int) -> Dependencies:
@@ -137,7 +93,11 @@ def _without_brackets(spec: str, file: str, line: int) -> str:
 def _specifiers(versions: str, spec: str, file: str, line: int) -> tuple[str, str]:
     """PEP 440 specifiers of conda's, and the build string that was passed over."""
     if "|" in versions:
-        raise unusable(file, line, f"{spec!r}: `|` (or) cannot be used. Choose one range, such as >=1.2,<2.")
+        raise unusable(
+            file,
+            line,
+            f"{spec!r}: `|` (or) cannot be used on an index. Choose one range, such as >=1.2,<2, or give --conda.",
+        )
     build = ""
     if pinned := _PINNED.fullmatch(versions):
         versions, build = "==" + pinned[2], pinned[3]
@@ -169,7 +129,3 @@ def _clause(part: str, spec: str, file: str, line: int) -> str:
 
 def _no_version(spec: str, file: str, line: int) -> InvalidDependencies:
     return unusable(file, line, f"{spec[:200]!r}: this version cannot be used. Write it like numpy=1.26 or numpy>=1.2.")
-
-
-def _line(node: yaml.Node) -> int:
-    return int(node.start_mark.line) + 1

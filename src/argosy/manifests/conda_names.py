@@ -71,15 +71,23 @@ anaconda-client binutils-linux-64 boa c-compiler compilers conda conda-build con
 gcc-linux-64 gfortran gfortran-linux-64 gxx gxx-linux-64 kernel-headers-linux-64 make mamba micromamba patchelf pip
 pkg-config swig sysroot-linux-64 wheel
 """
-# Programs that are no Python packages.
+# Programs for people at a shell.
+_SHELL = """
+curl git git-lfs htop jq unzip vim wget zip
+"""
+# Programs and languages that scripts call, which no index has.
 _SYSTEM = """
-curl ffmpeg git git-lfs graphviz htop imagemagick java-jdk jq nodejs openjdk pandoc perl r-base ruby rust tesseract
-unzip vim wget zip
+ffmpeg graphviz imagemagick java-jdk nodejs openjdk pandoc perl r-base ruby rust tesseract
 """
 
 # Normalised conda name -> why it is left out.
 NOT_ON_AN_INDEX = {
     **dict.fromkeys(_BUNDLED.split(), "wheels and Python bring their own native libraries"),
     **dict.fromkeys(_TOOLS.split(), "it is a tool of conda or of building, not needed to serve"),
-    **dict.fromkeys(_SYSTEM.split(), "it is no Python package; install it on the machine if the script needs it"),
+    **dict.fromkeys(
+        _SHELL.split(), "it is no Python package; install it on the machine, or give --conda, if the script needs it"
+    ),
+    **dict.fromkeys(_SYSTEM.split(), "it is no Python package; only conda has it"),
 }
+# A file that names one of these is solved with conda's packages.
+ONLY_IN_CONDA = frozenset(_SYSTEM.split())

@@ -4,19 +4,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from argosy.errors import InvalidFile, InvalidOption, TooLarge
-from argosy.manifests.conda import parse_conda
-from argosy.manifests.dependencies import Dependencies, combine
-from argosy.manifests.infer import Inferred, as_dependencies, infer
+from argosy.errors import Error, InvalidDependencies, InvalidFile, InvalidOption, TooLarge
+from argosy.manifests.channels import Channels
+from argosy.manifests.conda_file import CondaFile
+from argosy.manifests.conda_lock import CondaWish, lock_conda
+from argosy.manifests.dependencies import Dependencies
+from argosy.manifests.infer import as_dependencies, infer
 from argosy.manifests.lock import resolve
 from argosy.manifests.no_script import SCRIPT, generate, without_generated
-from argosy.manifests.provided import without_provided
 from argosy.manifests.registry import ManifestRegistry
-from argosy.manifests.requirements import parse_requirements
 from argosy.manifests.runtime import choose_python, parse_runtime
 from argosy.manifests.samples import check_samples, inferred_samples, read_schema
 from argosy.manifests.scripts import Script, check_inputs, check_script
 from argosy.manifests.variables import check_references, check_variables
+from argosy.manifests.wishes import Wishes, file_name, from_files, names, same_wishes
 from argosy.models.paths import check_paths
 from argosy.models.registry import ModelRegistry
 from argosy.records import FileEntry, Lock, Manifest, Model, ModelPin, Recipe, Reference
@@ -62,8 +63,8 @@ class ManifestBuilder:
         """A new version, or the latest when it would be the same. Raises the UserError that names what is wrong."""
         origin = self._origin(request)
         parts = self._parts(_laid_over(self._ungenerated(origin, request), request), say)
-        wishes, inferred = self._dependencies(parts, say)
-        lock = self._lock(parts, wishes, inferred, origin, say)
+        wishes = self._wishes(parts, origin, say)
+        lock = self._lock(parts, wishes, origin, say)
         given = parts.request
         recipe = Recipe(
             models=[ModelPin(model.name, model.version, model.digest) for model in parts.models],
@@ -72,19 +73,23 @@ class ManifestBuilder:
             files=sorted(parts.files, key=lambda entry: entry.path),
             lock=lock,
             conda=given.get("conda"),
-            conda_name=_file_name(given, "conda"),
+            conda_name=file_name(given, "conda"),
             requirements=given.get("requirements"),
-            requirements_name=_file_name(given, "requirements"),
-            inferred=[f"{one.requirement} ({one.reason})" for one in inferred],
-            index_url=wishes.index_url,
-            extra_index_urls=list(wishes.extra_index_urls),
+            requirements_name=file_name(given, "requirements"),
+            inferred=[f"{one.requirement} ({one.reason})" for one in wishes.inferred],
+            index_url=wishes.on_index.index_url,
+            extra_index_urls=list(wishes.on_index.extra_index_urls),
             schema=parts.schema,
             samples=parts.samples,
             environment=dict(given.get("environment") or {}),
             secrets=dict(given.get("secrets") or {}),
             serving=dict(given.get("serving") or {}),
         )
-        notes = [*parts.notes, *wishes.notes, *(finding for model in parts.models for finding in _findings(model))]
+        notes = [
+            *parts.notes,
+            *wishes.on_index.notes,
+            *(finding for model in parts.models for finding in _findings(model)),
+        ]
         return self._manifests.create(parts.name, recipe, notes, str(request.get("description") or ""))
 
     def check(self, request: Mapping[str, Any]) -> list[str]:
@@ -92,14 +97,15 @@ class ManifestBuilder:
 
         Asked before models are registered for a recipe, so that one that cannot work leaves nothing behind.
         """
-        whole = _laid_over(self._origin(request), request)
+        origin = self._origin(request)
+        whole = _laid_over(origin, request)
         if not whole.get("script"):
             # One may be generated for the model that is to come, which says what it needs when it is there.
             return []
         parts = self._parts(whole, _quietly)
-        wishes, _ = self._dependencies(parts, _quietly)
+        wishes = self._wishes(parts, origin, _quietly)
         choose_python(parse_runtime(parts.request.get("runtime")), wishes.python)
-        return [*parts.notes, *wishes.notes]
+        return [*parts.notes, *wishes.on_index.notes]
 
     def _origin(self, request: Mapping[str, Any]) -> Recipe | None:
         if not request.get("from"):
@@ -189,35 +195,65 @@ class ManifestBuilder:
         if len({model.name for model in models}) < len(models):
             raise InvalidOption("models", [m.reference for m in models], "a manifest takes one version of a model")
 
-    def _dependencies(self, parts: _Parts, say: Say) -> tuple[Dependencies, list[Inferred]]:
-        given = parts.request
-        found = []
-        if given.get("conda"):
-            found.append(parse_conda(given["conda"], _file_name(given, "conda")))
-        if given.get("requirements"):
-            found.append(parse_requirements(given["requirements"], _file_name(given, "requirements")))
-        if found:
-            wishes = without_provided(combine(*found))
-            for note in wishes.notes:
+    def _wishes(self, parts: _Parts, origin: Recipe | None, say: Say) -> Wishes:
+        if wishes := from_files(parts.request, origin):
+            for note in wishes.on_index.notes:
                 say(note)
-            return wishes, []
+            return wishes
         inspections = [(model.reference, model.inspection) for model in parts.models]
         inferred = infer(parts.script_facts, inspections, parts.schema)
         for one in inferred:
             say(f"Inferred {one.requirement}, because {one.reason}")
-        return as_dependencies(inferred), inferred
+        return Wishes(as_dependencies(inferred), inferred)
 
-    def _lock(
-        self, parts: _Parts, wishes: Dependencies, inferred: Sequence[Inferred], origin: Recipe | None, say: Say
-    ) -> Lock:
+    def _lock(self, parts: _Parts, wishes: Wishes, origin: Recipe | None, say: Say) -> Lock:
         python = choose_python(parse_runtime(parts.request.get("runtime")), wishes.python)
-        if origin is not None and _same_wishes(origin, parts.request, inferred, python):
+        if origin is not None and same_wishes(origin, parts.request, wishes, python):
             # Renewed for a new model: the environment stays the very same, which is what makes it quick and safe.
             return origin.lock
-        say(f"Resolving {len(wishes.requirements)} dependencies for Python {python}")
-        return resolve(
-            wishes, python, REQUIREMENTS, self._settings.index_url, self._settings.extra_index_url, on_line=None
+        if wishes.conda and wishes.with_conda:
+            return self._lock_conda(parts, wishes.conda, wishes.on_index, say)
+        index = (self._settings.index_url, self._settings.extra_index_url)
+        say(f"Resolving {len(wishes.on_index.requirements)} dependencies for Python {python}")
+        try:
+            return resolve(wishes.on_index, python, REQUIREMENTS, *index, on_line=None)
+        except InvalidDependencies as problem:
+            unknown = str(problem.details.get("unknown_package", ""))
+            if not wishes.conda or unknown not in names(wishes.conda):
+                raise
+            note = f"{unknown} is on no package index: {wishes.conda.name} is solved with conda's packages."
+            say(note)
+            parts.notes.append(note)
+            return self._after_the_index(parts, wishes.conda, problem, say)
+
+    def _after_the_index(self, parts: _Parts, file: CondaFile, before: InvalidDependencies, say: Say) -> Lock:
+        """With conda's packages, after the index had no such name. A mistyped name is on neither."""
+        wishes = from_files({**parts.request, "with_conda": True}, None)
+        assert wishes is not None
+        try:
+            return self._lock_conda(parts, file, wishes.on_index, say)
+        except Error as problem:
+            raise InvalidDependencies(
+                f"{before.message} Conda's packages do not help either: {problem.message}",
+                {**before.details, "conda": problem.details},
+            ) from problem
+
+    def _lock_conda(self, parts: _Parts, file: CondaFile, on_top: Dependencies, say: Say) -> Lock:
+        wish = CondaWish(
+            file,
+            parse_runtime(parts.request.get("runtime")),
+            on_top,
+            REQUIREMENTS,
+            Channels.of(self._settings.conda_channels),
+            self._settings.index_url,
+            self._settings.extra_index_url,
         )
+        say(f"Solving {len(file.specs)} conda packages from {', '.join(wish.channel_names)}")
+        lock, notes = lock_conda(wish)
+        for note in notes:
+            say(note)
+        parts.notes.extend(notes)
+        return lock
 
     def _read(self, script: str, files: Sequence[FileEntry]) -> bytes:
         entry = next(entry for entry in files if entry.path == script)
@@ -267,24 +303,6 @@ def _laid_over(origin: Recipe | None, request: Mapping[str, Any]) -> dict[str, A
         request = {**request, "files": [*request["files"], *kept]}
     serving = {**origin.serving, **(request.get("serving") or {})}
     return old | {key: value for key, value in request.items() if value is not None} | {"serving": serving}
-
-
-def _file_name(request: Mapping[str, Any], kind: str) -> str:
-    """What the dependency file of a request is called in messages; empty without one."""
-    if not request.get(kind):
-        return ""
-    return request.get(f"{kind}_name") or {"conda": "conda.yml", "requirements": "requirements.txt"}[kind]
-
-
-def _same_wishes(origin: Recipe, request: Mapping[str, Any], inferred: Sequence[Inferred], python: str) -> bool:
-    """Whether nothing that the lock was resolved from has changed."""
-    before = [text.partition(" (")[0] for text in origin.inferred]
-    return (
-        origin.lock.python == python
-        and origin.conda == request.get("conda")
-        and origin.requirements == request.get("requirements")
-        and before == [one.requirement for one in inferred]
-    )
 
 
 def _check_serving(serving: Mapping[str, Any], schema: Schema | None) -> None:

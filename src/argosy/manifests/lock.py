@@ -8,6 +8,7 @@ import platform
 import re
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from argosy.manifests.uv import Index, OnLine, run_uv
 from argosy.records import Lock
 
 SERVING_FILE = "Argosy's serving runtime"
+_GIVEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]* @ file:")
 _ENTRY = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)\s*(?:;\s*([^\\]+?))?\s*$")
 
 
@@ -39,6 +41,29 @@ class Entry:
         return " \\\n".join([head, *(f"    --hash={value}" for value in self.hashes)])
 
 
+@dataclass(frozen=True)
+class Given:
+    """A distribution that is there already and stays as it is: what is resolved must get along with it."""
+
+    name: str
+    version: str
+    place: str = "conda's packages"
+
+    def wheel(self, folder: Path) -> Path:
+        """One that says no more than this."""
+        stem = f"{re.sub(r'[-_.]+', '_', self.name)}-{self.version}"
+        path = folder / f"{stem}-py3-none-any.whl"
+        with zipfile.ZipFile(path, "w") as wheel:
+            metadata = f"Metadata-Version: 2.1\nName: {self.name}\nVersion: {self.version}\n"
+            wheel.writestr(f"{stem}.dist-info/METADATA", metadata)
+            wheel.writestr(f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            wheel.writestr(f"{stem}.dist-info/RECORD", "")
+        return path
+
+    def requirement(self, folder: Path) -> Requirement:
+        return Requirement(f"{self.name} @ {self.wheel(folder).as_uri()}", self.place, 0, f"{self.name} {self.version}")
+
+
 def resolve(
     dependencies: Dependencies,
     python: str,
@@ -46,8 +71,9 @@ def resolve(
     index_url: str = "",
     extra_index_url: str = "",
     on_line: OnLine | None = None,
+    given: Sequence[Given] = (),
 ) -> Lock:
-    """The lock for Python X.Y, with what the serving runtime itself needs.
+    """The lock for Python X.Y, with what the serving runtime itself needs, but without what is `given`.
 
     The index is the dependency file's, else `index_url`, else the one of uv's own configuration. `on_line` gets uv's
     output as it comes. Raises InvalidDependencies, with uv's words in details["log"], or EnvironmentFailed when the
@@ -58,10 +84,11 @@ def resolve(
         *(Requirement(text, SERVING_FILE) for text in serving_requirements),
     ]
     index = index_for(dependencies, index_url, extra_index_url)
-    question = Question(tuple(wishes), python, index, dependencies.prerelease)
     try:
         with tempfile.TemporaryDirectory(prefix="argosy-lock-") as name:
             folder = Path(name)
+            wishes += [each.requirement(folder) for each in given]
+            question = Question(tuple(wishes), python, index, dependencies.prerelease)
             (folder / "pyproject.toml").write_text(_project(python), encoding="utf-8")
             (folder / "requirements.in").write_text("".join(f"{w.text}\n" for w in wishes), encoding="utf-8")
             finished = run_uv(question.arguments("requirements.in"), folder, index=index, on_line=on_line)
@@ -109,7 +136,7 @@ def read_entries(text: str) -> list[Entry]:
 def _blocks(text: str) -> Iterator[tuple[str, list[str]]]:
     for block in text.replace("\\\n", " ").splitlines():
         line = block.strip()
-        if not line or line.startswith("#"):
+        if not line or line.startswith("#") or _GIVEN.match(line):
             continue
         hashes = re.findall(r"--hash=(\S+)", line)
         yield re.sub(r"\s*--hash=\S+", "", line).strip(), hashes

@@ -34,6 +34,7 @@ _OFFLINE = re.compile(r"network was disabled|not found in the cache")
 _DENIED = re.compile(r"\b(401|403)\b|Unauthorized|Forbidden|Missing credentials")
 _NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded|os error (28|122)\b")
 _LONGEST_REASON_CHARS = 2000
+_GIVEN = " @ file:"
 _ABOVE, _BELOW = ("--resolution", "lowest-direct"), ()
 
 
@@ -74,6 +75,7 @@ def explain(question: Question, finished: Finished, folder: Path) -> Error:
         _machine_failed(finished, details)
         or _unknown_package(question, text, details)
         or _other_python(question, text, details)
+        or _given_clash(question, text, details)
         or _no_wheel(question, text, folder, details)
         or _no_version(question, text, folder, details)
         or _conflict(question, text, details)
@@ -117,7 +119,7 @@ def _unknown_package(question: Question, text: str, details: Mapping[str, object
     return InvalidDependencies(
         f"There is no package {name!r} on the package index. {_where(question, [name], text)}"
         "Correct the name, remove the line, or name an index that has it with --extra-index-url.",
-        {**details, "package": name},
+        {**details, "package": name, "unknown_package": str(canonicalize_name(name))},
     )
 
 
@@ -129,6 +131,20 @@ def _other_python(question: Question, text: str, details: Mapping[str, object]) 
         f"{name} {version} needs Python {wanted}, and this manifest uses Python {question.python}. "
         f"{_where(question, [name], text)}Choose another version of {name}, or another Python with -r python:X.Y.",
         {**details, "package": name},
+    )
+
+
+def _given_clash(question: Question, text: str, details: Mapping[str, object]) -> Error | None:
+    """What conda has installed stays as it is: nothing on top of it may ask for another version."""
+    names = {str(canonicalize_name(name)) for name in _names(text)}
+    given = [wish for wish in question.wishes if _GIVEN in wish.text and wish.name in names]
+    if not given:
+        return None
+    return InvalidDependencies(
+        f"{'; '.join(wish.place for wish in given)} is what conda installs, and what lies on top of it needs another "
+        f"version: {text[:_LONGEST_REASON_CHARS].rstrip('.')}. Change the version of one of them, or list both "
+        "below `pip:`.",
+        {**details, "package": given[0].name},
     )
 
 

@@ -25,10 +25,11 @@ class RecipeOptions(TypedDict, total=False):
 
     `models` are references of registered models; `model_files` are files or folders that are registered on the way,
     one under the name of what is being made, several as `<name>-<file name>`. `files` are further files and folders
-    (a folder keeps its name). `schema` is a schema file, or its content. A sample is a file that holds a request
-    body, or `{"input": body, "output": answer}`, as a file or as a mapping. `variables` are environment variables;
-    `secrets` map variables to references (`env:NAME`, `file:/path`). `base` is a manifest that everything not given
-    is taken from. `serving` holds limits and switches, such as `{"string_answers": "raw"}`.
+    (a folder keeps its name). `with_conda` takes conda's own packages for the conda file. `schema` is a schema file,
+    or its content. A sample is a file that holds a request body, or `{"input": body, "output": answer}`, as a file or
+    as a mapping. `variables` are environment variables; `secrets` map variables to references (`env:NAME`,
+    `file:/path`). `base` is a manifest that everything not given is taken from. `serving` holds limits and switches,
+    such as `{"string_answers": "raw"}`.
     """
 
     models: Sequence[str]
@@ -36,6 +37,7 @@ class RecipeOptions(TypedDict, total=False):
     script: PathLike | None
     files: Sequence[PathLike]
     conda: PathLike | None
+    with_conda: bool | None
     requirements: PathLike | None
     schema: PathLike | Mapping[str, Any] | None
     samples: Sequence[PathLike | Mapping[str, Any]]
@@ -79,6 +81,7 @@ def plan(name: str, options: RecipeOptions, description: str = "") -> Plan:
         source: PathLike | None = options.get(kind)  # type: ignore[assignment]
         if source is not None:
             body[kind], body[f"{kind}_name"] = files.read_text(source), files.single(source).path
+    body["with_conda"] = options.get("with_conda") or None
     body["schema"] = _schema(options.get("schema"))
     body["samples"] = [_sample(sample) for sample in options.get("samples", ())]
     body["environment"] = dict(options.get("variables") or {})

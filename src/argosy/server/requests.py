@@ -45,6 +45,7 @@ class ManifestBody(_Body):
     files: list[FileEntry] | None = Field(default=None, max_length=10_000)
     conda: str | None = Field(default=None, max_length=1_000_000)
     conda_name: str | None = Field(default=None, max_length=200)
+    with_conda: bool | None = None
     requirements: str | None = Field(default=None, max_length=1_000_000)
     requirements_name: str | None = Field(default=None, max_length=200)
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")

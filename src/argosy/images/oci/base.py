@@ -24,7 +24,10 @@ Pull = Callable[[str, Sequence[str], OciLayout], str]
 
 @dataclass(frozen=True)
 class Base:
-    """A base for one platform. `digest` is that platform's manifest; `python` is a path in the image."""
+    """A base for one platform. `digest` is that platform's manifest.
+
+    `python` is a path in the image, empty when none is needed.
+    """
 
     reference: str
     digest: str
@@ -55,7 +58,10 @@ class Bases:
         return top.digest
 
     def open(self, reference: str, digest: str, platform: Platform, python: str) -> Base:
-        """The base of one platform from what `resolve` answered. `python` is X.Y. Raises InvalidOption, InvalidFile."""
+        """The base of one platform from what `resolve` answered. `python` is X.Y, empty when none is needed.
+
+        Raises InvalidOption, InvalidFile.
+        """
         chosen = self._choose(reference, digest, platform, None)
         manifest = self._layout.json(chosen)
         config = self._layout.json(str(manifest["config"]["digest"]))
@@ -145,6 +151,8 @@ def _python_path(reference: str, findings: Findings, platform: Platform, python:
         raise InvalidOption(
             _OPTION, reference, "it is built on musl (Alpine), and locked wheels need glibc. Choose a base on glibc."
         )
+    if not python:
+        return ""
     fitting = next((found for found in findings.pythons if found.minor == python), None)
     if fitting is None:
         have = ", ".join(found.path for found in findings.pythons) or "none"

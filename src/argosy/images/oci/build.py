@@ -4,6 +4,7 @@ In the image, `/opt/argosy` is a virtual environment on the base's Python:
 
     bin/python, pyvenv.cfg           points at the base's Python
     lib/python3.X/site-packages      the locked packages
+    bin, lib, share, conda-meta, ... conda's packages with their own Python, where the manifest has such
     runtime/argosy_serving           the serving runtime
     image/image.json, image/code     what the manifest says, the script and its files
     image/models/<name>/<version>    the models, each a layer of its own
@@ -14,9 +15,10 @@ config, nothing else.
 
 import posixpath
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from argosy.images.conda import locked_packages
 from argosy.images.oci.base import Base
 from argosy.images.oci.layers import Content, LayerBlob, known_layer, layer_key, link_to, write_layer
 from argosy.images.oci.layout import CONFIG, INDEX, MANIFEST, Descriptor, OciLayout, canonical
@@ -25,8 +27,9 @@ from argosy.images.oci.platforms import Platform
 from argosy.images.plan import ModelContent, Plan, image_json
 from argosy.images.runtimes import runtime_digest, runtime_files
 from argosy.images.unpack import BlobPath
+from argosy.manifests.channels import Channels
 from argosy.manifests.uv import Index
-from argosy.records import Manifest
+from argosy.records import Manifest, encode
 
 USER, PORT = "65532:65532", 5001
 _IMAGE, _RUNTIME = f"{PREFIX}/image", f"{PREFIX}/runtime"
@@ -44,6 +47,7 @@ class Recipe:
     models: Sequence[ModelContent]
     plan: Plan
     index: Index
+    channels: Channels = field(default_factory=Channels)
 
 
 class OciBuilder:
@@ -89,11 +93,13 @@ class OciBuilder:
     def _dependencies(self, recipe: Recipe, platform: Platform, say: Callable[[str], None]) -> LayerBlob:
         lock = recipe.manifest.recipe.lock
         title = f"dependencies: {len(lock.packages)} locked packages"
-        key = layer_key("dependencies", {"lock": lock.text, "python": lock.python, "platform": platform.wheels})
+        conda = {"conda": encode(locked_packages(lock, platform.conda))} if lock.conda else {}
+        content = {"lock": lock.text, "python": lock.python, "platform": platform.wheels, **conda}
+        key = layer_key("dependencies", content)
         if known := known_layer(self._layout, key, title):
             return known
         say(f"Installing {len(lock.packages)} packages for {platform.name}, Python {lock.python}")
-        with Packages(self._layout.work, recipe.index, say) as packages:
+        with Packages(self._layout.work, recipe.index, say, recipe.channels) as packages:
             return write_layer(self._layout, key, title, packages.files(lock, platform))
 
     def _runtime(self, recipe: Recipe, base: Base, say: Callable[[str], None]) -> LayerBlob:
@@ -103,10 +109,14 @@ class OciBuilder:
         settings = (
             f"home = {posixpath.dirname(base.python)}\ninclude-system-site-packages = false\nversion = {python}\n"
         )
-        files = {
+        # Without a base's Python there is conda's, in its own place.
+        links = {
             PYTHON.lstrip("/"): link_to(base.python),
             f"{PREFIX}/bin/python3": link_to("python"),
             f"{PREFIX}/pyvenv.cfg": Content(settings.encode()),
+        }
+        files = {
+            **(links if base.python else {}),
             **{f"{_RUNTIME}/argosy_serving/{name}": Content(path) for name, path in runtime_files().items()},
         }
         return self._layer(key, title, files, say)
@@ -171,7 +181,7 @@ def _environment(recipe: Recipe, inherited: Sequence[str]) -> list[str]:
         "PYTHONPATH": f"/{_RUNTIME}",
         "PYTHONNOUSERSITE": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "VIRTUAL_ENV": f"/{PREFIX}",
+        "CONDA_PREFIX" if recipe.manifest.recipe.lock.conda else "VIRTUAL_ENV": f"/{PREFIX}",
     }
     search = {"PATH": f"/{PREFIX}/bin:{site}/bin:{path}"}
     merged = {**found, **search, **recipe.manifest.recipe.environment, **ours}

@@ -12,6 +12,7 @@ from argosy.images.registry import ImageRegistry, manifest_contents
 from argosy.images.runtimes import runtime_digest
 from argosy.images.unpack import BlobPath
 from argosy.images.venvs import environment_key
+from argosy.manifests.channels import Channels
 from argosy.manifests.dependencies import Dependencies
 from argosy.manifests.lock import index_for
 from argosy.records import Image, Manifest, OciImage, OciLayer, Reference, check_name
@@ -54,7 +55,8 @@ class OciImages:
         wanted = parse_platforms(platforms)
         say(f"Base {base}")
         base_digest = self._bases.resolve(base, wanted)
-        python = manifest.recipe.lock.python
+        # conda's packages bring their own Python: the base need not have one.
+        python = "" if manifest.recipe.lock.conda else manifest.recipe.lock.python
         bases = [self._bases.open(base, base_digest, platform, python) for platform in wanted]
         models = manifest_contents(self._database, manifest)
         key = environment_key(manifest.recipe.lock, manifest.recipe.runtime.removeprefix("python:"))
@@ -62,9 +64,8 @@ class OciImages:
         named = Dependencies(
             index_url=manifest.recipe.index_url, extra_index_urls=tuple(manifest.recipe.extra_index_urls)
         )
-        recipe = Recipe(
-            manifest, models, made, index_for(named, self._settings.index_url, self._settings.extra_index_url)
-        )
+        index = index_for(named, self._settings.index_url, self._settings.extra_index_url)
+        recipe = Recipe(manifest, models, made, index, Channels.of(self._settings.conda_channels))
         built = [self._builder.build(recipe, each, platform, say) for each, platform in zip(bases, wanted, strict=True)]
         image = self._images.create(name, manifest, made, description)
         image = self._images.set_oci(image, {each.platform: each.digest for each in built})

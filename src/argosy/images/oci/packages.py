@@ -4,10 +4,6 @@ What comes out depends on the lock, the Python and the platform alone. Scripts s
 bytecode is compiled: what a compiler writes differs between patch levels of Python and even between two runs.
 """
 
-import base64
-import csv
-import hashlib
-import io
 import re
 import shutil
 import sys
@@ -16,14 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from argosy.errors import EnvironmentFailed, Error, InvalidDependencies, StorageFailed
+from argosy.images.conda import conda_files
 from argosy.images.oci.layers import Content
 from argosy.images.oci.platforms import Platform
+from argosy.images.scripts import settle_scripts
+from argosy.manifests.channels import Channels
 from argosy.manifests.uv import Finished, Index, run_uv
 from argosy.records import Lock
 
 PREFIX = "opt/argosy"
 PYTHON = f"/{PREFIX}/bin/python"
-_SHEBANG = re.compile(rb"#!(?:/bin/sh\n'''exec' [^\n]*\n' '''\n|[^\n]*python[^\n]*\n)")
 _NO_WHEEL = re.compile(
     r"\b([A-Za-z0-9][A-Za-z0-9._-]*)(?:\{[^}]*\})?(==\S+)? (?:has|have) no "
     r"(?:usable wheels|wheels with|`[^`]*`-compatible wheels)"
@@ -35,8 +33,8 @@ _LEFT_OUT = ("/__pycache__/", "/.lock")
 class Packages:
     """Unpacks locks into folders that last as long as the object: use it as a context manager."""
 
-    def __init__(self, root: Path, index: Index, say: Callable[[str], None]) -> None:
-        self._index, self._say = index, say
+    def __init__(self, root: Path, index: Index, say: Callable[[str], None], channels: Channels | None = None) -> None:
+        self._index, self._say, self._channels = index, say, channels or Channels()
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._folder = Path(tempfile.mkdtemp(prefix="packages-", dir=root))
@@ -51,6 +49,15 @@ class Packages:
 
     def files(self, lock: Lock, platform: Platform) -> dict[str, Content]:
         """The files of an image by their path. Raises InvalidDependencies for a package without a wheel."""
+        if not lock.conda:
+            return self._wheels(lock, platform)
+        try:
+            below = conda_files(lock, platform.conda, PREFIX, self._folder, self._channels)
+        except OSError as problem:
+            raise _storage(self._folder, problem) from problem
+        return below | self._wheels(lock, platform)
+
+    def _wheels(self, lock: Lock, platform: Platform) -> dict[str, Content]:
         target = self._folder / platform.architecture
         (self._folder / "lock.txt").write_text(lock.text, encoding="utf-8")
         arguments = ["pip", "install", "--target", str(target), "--python-platform", platform.wheels]
@@ -63,7 +70,7 @@ class Packages:
             raise _explained(done, lock, platform)
         site = f"{PREFIX}/lib/python{lock.python}/site-packages"
         try:
-            _settle(target)
+            settle_scripts(target / "bin", target, Path(PYTHON))
             return {
                 f"{site}/{path.relative_to(target).as_posix()}": Content(path, bool(path.stat().st_mode & 0o111))
                 for path in target.rglob("*")
@@ -71,35 +78,6 @@ class Packages:
             }
         except OSError as problem:
             raise _storage(target, problem) from problem
-
-
-def _settle(target: Path) -> None:
-    """Let scripts start with the image's Python, and each RECORD say so, in one order."""
-    changed: dict[str, tuple[str, int]] = {}
-    for script in sorted((target / "bin").glob("*")) if (target / "bin").is_dir() else ():
-        content = script.read_bytes()
-        own = _SHEBANG.sub(f"#!{PYTHON}\n".encode(), content, count=1) if _SHEBANG.match(content) else content
-        if own != content:
-            mode = script.stat().st_mode
-            script.unlink()  # it may be a hard link into uv's cache
-            script.write_bytes(own)
-            script.chmod(mode)
-        changed[f"bin/{script.name}"] = (_record_digest(own), len(own))
-    for record in target.glob("*.dist-info/RECORD"):
-        with record.open(newline="", encoding="utf-8") as lines:
-            rows = [row for row in csv.reader(lines) if row]
-        for row in rows:
-            if row[0] in changed:
-                row[1:] = [changed[row[0]][0], str(changed[row[0]][1])]
-        out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerows(sorted(rows))
-        record.unlink()
-        record.write_text(out.getvalue(), encoding="utf-8")
-
-
-def _record_digest(content: bytes) -> str:
-    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
-    return f"sha256={digest}"
 
 
 def _explained(done: Finished, lock: Lock, platform: Platform) -> Error:

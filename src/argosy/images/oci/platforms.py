@@ -9,12 +9,13 @@ from argosy.errors import InvalidOption
 
 @dataclass(frozen=True)
 class Platform:
-    """`wheels` is uv's name for it, `machine` the number in the header of its ELF files, `uname` what Linux says."""
+    """`wheels` is uv's name for it, `conda` conda's, `machine` the number in its ELF files, `uname` what Linux says."""
 
     name: str
     wheels: str
     machine: int
     uname: str
+    conda: str
 
     @property
     def architecture(self) -> str:
@@ -23,8 +24,8 @@ class Platform:
 
 # glibc 2.28: Debian 10, Ubuntu 18.10, RHEL 8 and all that came after.
 PLATFORMS = {
-    "linux/amd64": Platform("linux/amd64", "x86_64-manylinux_2_28", 62, "x86_64"),
-    "linux/arm64": Platform("linux/arm64", "aarch64-manylinux_2_28", 183, "aarch64"),
+    "linux/amd64": Platform("linux/amd64", "x86_64-manylinux_2_28", 62, "x86_64", "linux-64"),
+    "linux/arm64": Platform("linux/arm64", "aarch64-manylinux_2_28", 183, "aarch64", "linux-aarch64"),
 }
 
 
