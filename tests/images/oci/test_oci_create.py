@@ -250,7 +250,7 @@ def test_what_was_deleted_from_the_store_is_built_again(house: Callable[[str], H
     before = here.blobs()
     for name in before:
         (here.layout.root / "blobs" / "sha256" / name).unlink()
-    with pytest.raises(StorageFailed, match="gone"):
+    with pytest.raises(StorageFailed, match="missing from the image store"):
         here.layout.json(first.oci["linux/amd64"])
     assert here.images.contents(first) == []
     assert here.build(manifest, base).oci == first.oci

@@ -6,9 +6,7 @@ from dataclasses import dataclass, field
 from argosy.errors import RegistryFailed, RegistryRefused
 from argosy.images.distribution.documents import (
     ACCEPT,
-    Descriptor,
     Document,
-    Malformed,
     choose,
     malformed,
     parse,
@@ -18,6 +16,7 @@ from argosy.images.distribution.names import ImageName, check_digest
 from argosy.images.distribution.progress import Moved, Progress, silent
 from argosy.images.distribution.session import Ask, RegistrySession
 from argosy.images.oci.blobs import OciBlobs
+from argosy.images.oci.layout import Descriptor, Malformed
 
 
 @dataclass(frozen=True)

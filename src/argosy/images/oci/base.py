@@ -10,12 +10,11 @@ from typing import Any
 
 from argosy.errors import InvalidFile, InvalidOption
 from argosy.images.oci.layers import LayerBlob
-from argosy.images.oci.layout import TAR, Descriptor, OciLayout
+from argosy.images.oci.layout import TAR, Descriptor, Malformed, OciLayout
 from argosy.images.oci.platforms import Platform, platform_of_machine
 from argosy.images.oci.pythons import Findings, look_into
 from argosy.images.oci.sources import Source, open_source
 
-DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 _DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 _OPTION = "--base"
 # Fetches the manifests of these platforms, and all they need, into the layout; the digest of what the reference names.
@@ -110,8 +109,8 @@ class Bases:
 def _descriptor(reference: str, item: Any) -> Descriptor:
     try:
         return Descriptor.of(item)
-    except (KeyError, TypeError, ValueError) as problem:
-        raise InvalidFile(reference, f"has a descriptor that cannot be read ({problem!r})") from None
+    except Malformed as problem:
+        raise InvalidFile(reference, f"cannot be used: {problem}") from None
 
 
 def _layers(reference: str, manifest: dict[str, Any], config: dict[str, Any]) -> list[LayerBlob]:

@@ -55,7 +55,7 @@ def _chosen(reference: str, index: Mapping[str, Any], tag: str) -> Descriptor:
     try:
         entries = [Descriptor.of(item) for item in index["manifests"]]
     except (KeyError, TypeError, ValueError) as problem:
-        raise InvalidFile(reference, f"its index.json cannot be read ({problem!r})") from None
+        raise InvalidFile(reference, f"its index.json cannot be used: {problem}") from None
     named = [entry for entry in entries if not tag or entry.annotations.get(REF_NAME) == tag]
     if len({entry.digest for entry in named}) != 1:
         tags = ", ".join(sorted(entry.annotations.get(REF_NAME, "untagged") for entry in entries)) or "nothing"
