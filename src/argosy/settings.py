@@ -45,6 +45,10 @@ class Settings:
     log_limit_bytes: int = _setting(
         10_000_000, "size at which a log file is rotated, in bytes; one older file is kept", least=1
     )
+    base_image: str = _setting(
+        "python:{python}-slim-bookworm",
+        "base of OCI images that are built without --base; {python} is the Python X.Y of the manifest",
+    )
     registry_ca_file: str = _setting(
         "", "PEM file of certificate authorities to trust for container registries, beside the system's"
     )

@@ -139,7 +139,7 @@ def test_a_new_model_writes_one_layer(house: Callable[[str], House], tmp_path: P
     assert [layer.digest for layer in content.layers[:-1]] == [layer.digest for layer in old.layers[:-1]]
     written = {layer.digest[7:] for layer in content.layers} & new
     assert written == {content.layers[-1].digest[7:]}
-    assert len(new) == 4, "the model's layer, config, manifest and index"
+    assert len(new) == 8, "the model's layer, config, manifest and index; two documents about it, a manifest each"
     assert [line for line in here.said if line.startswith(("Layer", "Installing"))] == [
         f"Layer model: iris:2: {content.layers[-1].size_bytes:,} bytes"
     ]

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Sequence
 
 from argosy.errors import InvalidOption
+from argosy.images.oci.attachments import BILL_TYPE, PROVENANCE_TYPE, attach
 from argosy.images.oci.base import Bases, Pull
 from argosy.images.oci.build import OciBuilder, Recipe
 from argosy.images.oci.layout import OciLayout
-from argosy.images.oci.platforms import parse_platforms
+from argosy.images.oci.platforms import Platform, parse_platforms
+from argosy.images.oci.provenance import provenance
 from argosy.images.plan import plan
 from argosy.images.registry import ImageRegistry, manifest_contents
 from argosy.images.runtimes import runtime_digest
@@ -45,34 +47,64 @@ class OciImages:
         name: str,
         manifest: Manifest,
         description: str,
-        base: str,
+        base: str | None,
         platforms: Sequence[str],
         say: Callable[[str], None],
     ) -> Image:
-        """The image of a manifest on the base that `base` names now; the same two give the same digests."""
+        """The image of a manifest on the base that `base` names now, or on the default one; the same two give the same
+        digests."""
         check_name("image", name)
+        with self.layout.leases.hold():
+            return self._create(name, manifest, description, base, platforms, say)
+
+    def _create(
+        self,
+        name: str,
+        manifest: Manifest,
+        description: str,
+        named: str | None,
+        platforms: Sequence[str],
+        say: Callable[[str], None],
+    ) -> Image:
         wanted = parse_platforms(platforms)
-        say(f"Base {base}")
-        base_digest = self._bases.resolve(base, wanted)
         python = manifest.recipe.lock.python
+        base, base_digest = self._base(named, python, wanted, say)
         bases = [self._bases.open(base, base_digest, platform, python) for platform in wanted]
         models = manifest_contents(self._database, manifest)
         key = environment_key(manifest.recipe.lock, manifest.recipe.runtime.removeprefix("python:"))
         made = plan(manifest, models, key, runtime_digest(), self._version, base_digest)
-        named = Dependencies(
+        indexes = Dependencies(
             index_url=manifest.recipe.index_url, extra_index_urls=tuple(manifest.recipe.extra_index_urls)
         )
         recipe = Recipe(
-            manifest, models, made, index_for(named, self._settings.index_url, self._settings.extra_index_url)
+            manifest, models, made, index_for(indexes, self._settings.index_url, self._settings.extra_index_url)
         )
         built = [self._builder.build(recipe, each, platform, say) for each, platform in zip(bases, wanted, strict=True)]
+        # Loaded late: only builds need it.
+        from argosy.images.oci.bill import bill
+
         image = self._images.create(name, manifest, made, description)
         image = self._images.set_oci(image, {each.platform: each.digest for each in built})
-        for each in built:
+        for each, on, platform in zip(built, bases, wanted, strict=True):
+            facts = (manifest, models, made, platform, on.digest, each.digest)
+            attach(self.layout, each, {BILL_TYPE: bill(*facts), PROVENANCE_TYPE: provenance(*facts)})
             say(f"{each.platform}: {each.digest}")
         here = {p: d for p, d in image.oci.items() if self.layout.has(d)}
         self._builder.publish(image.reference, [self.layout.descriptor(d, p) for p, d in here.items()])
         return image
+
+    def _base(
+        self, named: str | None, python: str, platforms: Sequence[Platform], say: Callable[[str], None]
+    ) -> tuple[str, str]:
+        """Reference and digest."""
+        default = self._settings.base_image.replace("{python}", python)
+        say(f"Base {named or default}")
+        if named is None:
+            return default, self._bases.default(default, platforms)
+        found = self._bases.resolve(named, platforms)
+        if named == default:
+            self._bases.keep(named, found)
+        return named, found
 
     def contents(self, image: Image) -> list[OciImage]:
         """What the image is made of on each platform that it was built for."""

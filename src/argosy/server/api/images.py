@@ -28,7 +28,7 @@ def router(control: Control) -> APIRouter:
     def create(body: ImageBody, idempotency_key: IdempotencyKey = None) -> Response:
         """Build the environment and the image; the operation's result is `{"image": "name:version"}`.
 
-        With `builder` oci an OCI image is built on `base` for `platforms` instead of the environment.
+        With `builder` oci an OCI image is built on `base` (or the default one) for `platforms` instead.
         """
         check_name("image", body.name)
         request: dict[str, Any] = {"image_name": body.name, "image_description": body.description, **_oci(body)}
@@ -74,7 +74,5 @@ def _oci(body: ImageBody) -> dict[str, Any]:
         if body.base is not None or body.platforms:
             raise InvalidOption("--builder", None, "--base and --platform need --builder oci")
         return {}
-    if body.base is None:
-        raise InvalidOption("--base", None, "--builder oci needs a base image: oci:DIR[:TAG], oci-archive:FILE ...")
     platforms = parse_platforms(body.platforms or [own_platform()])
     return {"oci": {"base": body.base, "platforms": [platform.name for platform in platforms]}}
