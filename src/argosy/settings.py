@@ -49,6 +49,12 @@ class Settings:
         "python:{python}-slim-bookworm",
         "base of OCI images that are built without --base; {python} is the Python X.Y of the manifest",
     )
+    image_limit_bytes: int = _setting(
+        100_000_000_000, "largest image that is pulled or loaded, packed and unpacked, in bytes", least=1
+    )
+    registry: str = _setting(
+        "", "where `image push` pushes to without a destination, such as registry.example.com/team"
+    )
     registry_ca_file: str = _setting(
         "", "PEM file of certificate authorities to trust for container registries, beside the system's"
     )

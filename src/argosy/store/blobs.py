@@ -177,8 +177,11 @@ class LocalBlobs:
             await asyncio.shield(asyncio.wrap_future(self._threads.submit(writer.abort)))
             raise
 
-    def delete_unreferenced(self, referenced: Collection[str], older_than_s: float) -> list[Blob]:
-        """Collect blobs that nobody refers to and that nobody renewed for `older_than_s`; answers what went.
+    def delete_unreferenced(
+        self, referenced: Collection[str], older_than_s: float, dry_run: bool = False
+    ) -> list[Blob]:
+        """Collect blobs that nobody refers to and that nobody renewed for `older_than_s`; answers what went, or with
+        `dry_run` would go.
 
         Read `referenced` before the call: what is registered in between was renewed in between.
         """
@@ -191,7 +194,8 @@ class LocalBlobs:
                     state = path.stat()
                     if time.time() - state.st_mtime <= older_than_s:
                         continue
-                    path.unlink()
+                    if not dry_run:
+                        path.unlink()
                 except FileNotFoundError:
                     continue
                 except OSError as problem:

@@ -45,6 +45,7 @@ class BlobUpload:
     def run(self) -> None:
         if self.there():
             return self._tell("present")
+        self.blobs.verify(self.blob.digest)
         attempts = self.session.patience.attempts
         for number in range(1, attempts + 1):
             location = self._begin()

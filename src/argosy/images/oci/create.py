@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-from argosy.errors import InvalidOption
+from argosy.errors import InvalidOption, StorageFailed
 from argosy.images.oci.attachments import BILL_TYPE, PROVENANCE_TYPE, attach
 from argosy.images.oci.base import Bases, Pull
 from argosy.images.oci.build import OciBuilder, Recipe
+from argosy.images.oci.described import layer_titles
 from argosy.images.oci.layout import OciLayout
 from argosy.images.oci.platforms import Platform, parse_platforms
 from argosy.images.oci.provenance import provenance
@@ -83,12 +84,12 @@ class OciImages:
         # Loaded late: only builds need it.
         from argosy.images.oci.bill import bill
 
-        image = self._images.create(name, manifest, made, description)
-        image = self._images.set_oci(image, {each.platform: each.digest for each in built})
         for each, on, platform in zip(built, bases, wanted, strict=True):
             facts = (manifest, models, made, platform, on.digest, each.digest)
             attach(self.layout, each, {BILL_TYPE: bill(*facts), PROVENANCE_TYPE: provenance(*facts)})
             say(f"{each.platform}: {each.digest}")
+        image = self._images.create(name, manifest, made, description)
+        image = self._images.set_oci(image, {each.platform: each.digest for each in built})
         here = {p: d for p, d in image.oci.items() if self.layout.has(d)}
         self._builder.publish(image.reference, [self.layout.descriptor(d, p) for p, d in here.items()])
         return image
@@ -106,6 +107,15 @@ class OciImages:
             self._bases.keep(named, found)
         return named, found
 
+    def root(self, image: Image) -> str:
+        """The digest of the index over all platforms of an image. StorageFailed when it is not here any more."""
+        if not image.oci:
+            raise _not_oci(image)
+        tagged = self.layout.tags().get(image.reference)
+        if tagged is None or not self.layout.has(tagged.digest):
+            raise StorageFailed(f"The image {image.reference} is not in the image store. Build or pull it again.")
+        return tagged.digest
+
     def contents(self, image: Image) -> list[OciImage]:
         """What the image is made of on each platform that it was built for."""
         here = [(platform, digest) for platform, digest in sorted(image.oci.items()) if self.layout.has(digest)]
@@ -114,9 +124,7 @@ class OciImages:
     def chosen(self, image: Image, platform: str | None) -> tuple[str, str]:
         """(platform, digest) of the manifest that is meant; a platform must be named when there are several."""
         if not image.oci:
-            raise InvalidOption(
-                "the image", image.reference, "it was not built as OCI. Build it with --builder oci --base BASE"
-            )
+            raise _not_oci(image)
         if platform is None and len(image.oci) == 1:
             return next(iter(image.oci.items()))
         if platform not in image.oci:
@@ -129,13 +137,18 @@ class OciImages:
 
     def _content(self, platform: str, digest: str) -> OciImage:
         manifest = self.layout.json(digest)
+        titles = layer_titles(manifest, self.layout.json(manifest["config"]["digest"]))
         layers = [
-            OciLayer(
-                str(layer["digest"]),
-                int(layer["size"]),
-                str((layer.get("annotations") or {}).get("io.argosy.layer", "base")),
-            )
-            for layer in manifest["layers"]
+            OciLayer(str(layer["digest"]), int(layer["size"]), title)
+            for layer, title in zip(manifest["layers"], titles, strict=True)
         ]
         base = str((manifest.get("annotations") or {}).get("org.opencontainers.image.base.digest", ""))
         return OciImage(platform, digest, base, layers)
+
+
+def _not_oci(image: Image) -> InvalidOption:
+    return InvalidOption(
+        "the image",
+        image.reference,
+        f"it was not built as OCI: `argosy image create -n {image.name} --manifest {image.manifest} --builder oci`",
+    )

@@ -276,6 +276,14 @@ class OciLayout:
         except OSError as problem:
             raise _failed(self.root, problem) from problem
 
+    def forget_lost(self) -> None:
+        """Drop what is remembered of blobs that are gone."""
+        for path in (self.root / ".known").iterdir():
+            about = f"sha256:{path.name.removeprefix('base-')}" if path.name.startswith("base-") else None
+            digest = about or str((self.recall(path.name) or {}).get("digest"))
+            if not _DIGEST.fullmatch(digest) or not self._blobs.has(_hex(digest)):
+                path.unlink(missing_ok=True)
+
     @staticmethod
     def _write(path: Path, content: bytes) -> None:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
