@@ -302,7 +302,6 @@ def test_an_oci_image_is_asked_for_with_its_base_and_platforms(plane: Plane) -> 
 @pytest.mark.parametrize(
     ("changes", "status", "problem"),
     [
-        ({"builder": "oci"}, 400, "needs a base image"),
         ({"base": "oci:/x"}, 400, "--builder oci"),
         ({"platforms": ["linux/amd64"]}, 400, "--builder oci"),
         ({"builder": "oci", "base": "oci:/x", "platforms": ["windows/amd64"]}, 400, "windows/amd64"),
