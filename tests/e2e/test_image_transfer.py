@@ -97,18 +97,22 @@ def builder(bases: str, place: Place) -> Iterator[Argosy]:
     made = home_of(
         ARGOSY_BASE_IMAGE=bases + "/python:{python}-slim-bookworm", ARGOSY_REGISTRY_CA_FILE=str(place.ca_file)
     )
-    log_in(made, place)
-    yield made
-    end(made)
+    try:
+        log_in(made, place)
+        yield made
+    finally:
+        end(made)
 
 
 @pytest.fixture(scope="module")
 def runner(place: Place) -> Iterator[Argosy]:
     """Another home, which has only images that were built elsewhere."""
     made = home_of(ARGOSY_REGISTRY_CA_FILE=str(place.ca_file), ARGOSY_REGISTRY=f"{place.host}/copies")
-    log_in(made, place)
-    yield made
-    end(made)
+    try:
+        log_in(made, place)
+        yield made
+    finally:
+        end(made)
 
 
 @pytest.fixture(scope="module")

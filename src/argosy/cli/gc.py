@@ -25,7 +25,8 @@ def collect(args: argparse.Namespace, session: Session) -> None:
     def finished(operation: Operation) -> tuple[object, list[Block]]:
         freed = operation.result["freed"]
         total = size(operation.result["size_bytes"])
-        rows = [(each["what"], size(each["size_bytes"]), each["name"]) for each in freed]
+        largest = sorted(freed, key=lambda each: (each["what"], -each["size_bytes"]))
+        rows = [(each["what"], size(each["size_bytes"]), each["name"]) for each in largest]
         table = Table(("what", "size", "name"), rows, empty="Nothing to free: all that is here is needed.")
         said = f"{total} would be freed; nothing was deleted" if args.dry_run else f"{total} freed"
         return operation.result, [table, *(["", said] if freed else [])]

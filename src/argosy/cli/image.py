@@ -63,7 +63,7 @@ def _container_options(create: Parser) -> None:
         dest="base_image",
         metavar="IMAGE",
         help="what it stands on, with the manifest's Python in it: oci:DIR[:TAG], oci-archive:FILE or "
-        "docker-archive:FILE, as the control plane finds them",
+        "docker-archive:FILE, as the control plane finds them, or an image of a registry (the setting base_image)",
     )
     group.add_argument(
         "--platform",
@@ -114,7 +114,7 @@ def list_images(args: argparse.Namespace, session: Session) -> None:
                         i.name,
                         i.version,
                         i.state,
-                        i.manifest,
+                        i.manifest or f"from {i.source}",
                         ", ".join(pin.reference for pin in i.models),
                         moment(i.created_at),
                         i.description,

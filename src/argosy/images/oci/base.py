@@ -67,9 +67,9 @@ class Bases:
             found = self.resolve(f"{reference}@{known.digest}" if known and pinned else reference, platforms)
         except Error as problem:
             problem.message = (
-                f"The default base {reference} cannot be had: {problem.message} Or name another base: with --base (an "
-                "image of a registry that this machine reaches, or oci:DIR of one that was copied here), or for good "
-                "with the setting base_image."
+                f"The default base {reference} cannot be had: {problem.message} Or choose another base: with --base "
+                "(an image of a registry that this machine reaches, or oci:DIR of one that was copied here), or for "
+                "good with the setting base_image."
             )
             raise
         self.keep(reference, found)
