@@ -241,6 +241,37 @@ def test_a_layer_that_unpacks_to_any_size_is_given_up(there: Port, tmp_path: Pat
     assert there.is_empty()
 
 
+@pytest.mark.parametrize(
+    ("said", "labels", "problem"),
+    [
+        (b'{"script": "score.py", "samples": [{"input": 1}], "schema": {}}', {}, ""),
+        (b"[]", {}, "JSON object"),
+        (b'{"samples": [5]}', {}, "a sample has no input"),
+        (b'{"samples": {"input": 1}}', {}, "samples is no list"),
+        (b'{"environment": ["A=1"]}', {}, "environment is no dict"),
+        (b"{}", {"io.argosy.models": "../../x:1"}, "io.argosy.models"),
+        (b"{}", {"io.argosy.manifest.digest": "short"}, "was not built by Argosy"),
+    ],
+)
+def test_what_an_image_says_of_itself_is_read_with_care(
+    there: Port, tmp_path: Path, said: bytes, labels: dict[str, str], problem: str
+) -> None:
+    source = OciLayout(tmp_path / "source")
+    own = {f"io.argosy.{name}.digest": "a" * 64 for name in ("image", "manifest")}
+    code = _tar(tmp_path / "code", {"opt/argosy/image/image.json": said}).read_bytes()
+    config = {"architecture": "amd64", "os": "linux", "config": {"Labels": {**own, **labels}}}
+    layer = Descriptor(TAR, *source.add([code]), annotations={"io.argosy.layer": "code: score.py"})
+    digest, _ = source.add([_manifest(Descriptor(CONFIG, *source.add_json(config)), [layer.json()])])
+    path = tmp_path / "image.tar"
+    path.write_bytes(b"".join(archive(source, "iris:1", source.descriptor(digest))[1]))
+    if problem:
+        with pytest.raises(InvalidFile, match=problem):
+            there.load(path)
+        assert there.is_empty()
+    else:
+        assert there.load(path).oci == {"linux/amd64": digest}
+
+
 def test_a_strangers_image_is_refused(there: Port, tmp_path: Path) -> None:
     base = OciLayout(Path(make_base(tmp_path / "base").removeprefix("oci:").removesuffix(":base")))
     path = tmp_path / "base.tar"

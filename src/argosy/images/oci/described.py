@@ -131,7 +131,7 @@ def _read(
         files=[],
         lock=Lock(version, ""),
         schema=_of(what, said, "schema", dict, None),
-        samples=_of(what, said, "samples", list, []),
+        samples=_samples(what, said),
         environment={str(k): str(v) for k, v in _of(what, said, "environment", dict, {}).items()},
         serving=_of(what, said, "serving", dict, {}),
     )
@@ -165,6 +165,13 @@ def _of(what: str, said: Mapping[str, Any], key: str, kind: type, default: Any) 
     if not isinstance(value, kind):
         raise InvalidFile(what, f"its image.json cannot be used: {key} is no {kind.__name__}")
     return value
+
+
+def _samples(what: str, said: Mapping[str, Any]) -> list[dict[str, Any]]:
+    samples = _of(what, said, "samples", list, [])
+    if not all(isinstance(sample, dict) and "input" in sample for sample in samples):
+        raise InvalidFile(what, "its image.json cannot be used: a sample has no input")
+    return list(samples)
 
 
 def _image_json(
