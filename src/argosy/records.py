@@ -264,8 +264,11 @@ class OciImage:
 @dataclass(frozen=True)
 class Image:
     """`digest` is the plan's; `environment_key` names the isolated environment that it shares with images of the same
-    lock and Python; `oci` maps platforms to OCI digests, empty until built as OCI; `contents` tells their layers when
-    one version is shown."""
+    lock and Python; `oci` maps platforms to OCI digests, empty until built as OCI; `contents` tells their layers and
+    `packages` what is installed when one version is shown.
+
+    `source` is where an image was pulled or loaded from. Such a one has no `manifest` here and no `environment_key`;
+    what is known of it is what it says of itself, which leaves out the digests of its models."""
 
     name: str
     version: int
@@ -283,6 +286,8 @@ class Image:
     description: str = ""
     oci: dict[str, str] = field(default_factory=dict)
     contents: list[OciImage] = field(default_factory=list)
+    packages: dict[str, str] = field(default_factory=dict)
+    source: str = ""
     used_by: Usage = field(default_factory=Usage)
 
     @property
@@ -298,6 +303,15 @@ class Environment:
     kind: str
     created_at: str
     services: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Freed:
+    """What garbage collection deleted, or would. `what`: oci blob, environment, image folder, file."""
+
+    what: str
+    name: str
+    size_bytes: int
 
 
 @dataclass(frozen=True)

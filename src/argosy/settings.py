@@ -50,6 +50,16 @@ class Settings:
     log_limit_bytes: int = _setting(
         10_000_000, "size at which a log file is rotated, in bytes; one older file is kept", least=1
     )
+    base_image: str = _setting(
+        "python:{python}-slim-bookworm",
+        "base of OCI images that are built without --base; {python} is the Python X.Y of the manifest",
+    )
+    image_limit_bytes: int = _setting(
+        100_000_000_000, "largest image that is pulled or loaded, packed and unpacked, in bytes", least=1
+    )
+    registry: str = _setting(
+        "", "where `image push` pushes to without a destination, such as registry.example.com/team"
+    )
     registry_ca_file: str = _setting(
         "", "PEM file of certificate authorities to trust for container registries, beside the system's"
     )

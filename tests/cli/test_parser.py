@@ -29,11 +29,12 @@ ALL = list(leaves(build()))
 def test_the_commands_are_these() -> None:
     assert [name for name, *_ in COMMANDS] == [
         "up", "down", "server", "status", "doctor", "version", "completion", "serve", "schema", "model", "manifest",
-        "image", "env", "service",
+        "image", "gc", "env", "service",
     ]  # fmt: skip
     assert sorted(leaf.prog.removeprefix("argosy ") for leaf in ALL) == sorted(
         ["up", "down", "server", "status", "doctor", "version", "completion", "serve"]
         + ["schema infer", "schema diff", "manifest test", "image login", "image logout", "image save"]
+        + ["image push", "image pull", "image load", "gc"]
         + [f"model {verb}" for verb in ("register", "list", "show", "download", "alias", "tag", "delete")]
         + [f"{noun} {verb}" for noun in ("manifest", "image", "env") for verb in ("create", "list", "show", "delete")]
         + [f"service {verb}" for verb in ("create", "update", "list", "show", "run", "usage", "keys", "logs", "history",

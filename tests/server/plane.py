@@ -13,6 +13,7 @@ from argosy.images.distribution.patience import Patience
 from argosy.images.distribution.registries import Registries
 from argosy.images.oci.create import OciImages
 from argosy.images.oci.layout import OciLayout
+from argosy.images.transfers import Transfers
 from argosy.keys import Vault, new_key
 from argosy.manifests.create import ManifestBuilder
 from argosy.records import Reference
@@ -90,6 +91,8 @@ class Plane:
         self.ran: list[dict[str, Any]] = []
         steps = [Step("only", lambda job: self.ran.append(job.input))]
         self.operations = OperationRunner(shelf.database, dict.fromkeys(KINDS, steps), 2)
+        registries = Registries(Logins(home.registries, Vault(new_key())), patience=Patience(first_s=0.01))
+        oci = OciImages(OciLayout(home.oci), Settings(), shelf.database, shelf.images, shelf.blobs.path, "0.1.0")
         self.control = Control(
             home=home,
             settings=Settings(model_limit_bytes=10_000),
@@ -100,8 +103,9 @@ class Plane:
             recipes=ManifestBuilder(shelf.models, shelf.manifests, shelf.blobs, Settings()),
             images=shelf.images,
             image_builder=FakeBuilder(shelf),  # type: ignore[arg-type]
-            registries=Registries(Logins(home.registries, Vault(new_key())), patience=Patience(first_s=0.01)),
-            oci=OciImages(OciLayout(home.oci), Settings(), shelf.database, shelf.images, shelf.blobs.path, "0.1.0"),
+            registries=registries,
+            oci=oci,
+            transfers=Transfers(Settings(), shelf.images, oci, registries),
             environments=EnvironmentRegistry(shelf.database),
             services=services.registry,
             keyring=services.keyring,

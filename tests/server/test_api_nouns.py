@@ -302,7 +302,6 @@ def test_an_oci_image_is_asked_for_with_its_base_and_platforms(plane: Plane) -> 
 @pytest.mark.parametrize(
     ("changes", "status", "problem"),
     [
-        ({"builder": "oci"}, 400, "needs a base image"),
         ({"base": "oci:/x"}, 400, "--builder oci"),
         ({"platforms": ["linux/amd64"]}, 400, "--builder oci"),
         ({"builder": "oci", "base": "oci:/x", "platforms": ["windows/amd64"]}, 400, "windows/amd64"),
@@ -324,3 +323,32 @@ def test_an_image_that_was_not_built_as_oci_has_no_archive(plane: Plane) -> None
     answer = plane.client.get("/v1/images/iris/1/archive")
     assert answer.status_code == 400 and "--builder oci" in error_of(answer)["message"]
     assert plane.client.get("/v1/images/nobody/1/archive").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "problem"),
+    [
+        ("images/pull", {"reference": "127.0.0.1:5000/Team/iris"}, 400, "lower-case"),
+        ("images/pull", {"reference": "127.0.0.1:5000/team/iris", "name": "No Name"}, 400, "No Name"),
+        ("images/pull", {"reference": ""}, 422, "reference"),
+        ("images/load", {"sha256": "a" * 64}, 404, "Upload the archive first"),
+        ("images/load", {"sha256": "../../etc/passwd"}, 422, "sha256"),
+        ("images/iris/1/push", {"destination": "127.0.0.1:5000/iris"}, 400, "--builder oci"),
+        ("images/nobody/1/push", {}, 404, "nobody"),
+        ("gc", {"dry": True}, 422, "dry"),
+    ],
+)
+def test_transfers_that_cannot_be_are_refused_before_anything_begins(
+    plane: Plane, path: str, body: dict[str, Any], status: int, problem: str
+) -> None:
+    plane.shelf.image()
+    answer = plane.client.post(f"/v1/{path}", json=body)
+    assert answer.status_code == status and problem in json.dumps(error_of(answer)), answer.text
+    assert plane.ran == []
+
+
+@pytest.mark.parametrize("document", ["sbom", "provenance"])
+def test_documents_of_an_image_that_has_none(plane: Plane, document: str) -> None:
+    plane.shelf.image()
+    answer = plane.client.get(f"/v1/images/iris/1/{document}")
+    assert answer.status_code == 400 and "--builder oci" in error_of(answer)["message"]

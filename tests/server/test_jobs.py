@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from argosy.images.leases import Leases
 from argosy.models.registry import ModelRegistry
 from argosy.records import Operation
 from argosy.server.jobs import Jobs
@@ -45,6 +46,7 @@ class Deploys:
             services.reconciler,
             Trials(Home(Path("/nowhere")), models, shelf.manifests, None),  # type: ignore[arg-type]
             Tuner(Home(Path("/nowhere")), services.registry, None),  # type: ignore[arg-type]
+            Leases(),
         )
         self.runner = OperationRunner(shelf.database, self.jobs.kinds(), 2)
         self._ended = threading.Event()

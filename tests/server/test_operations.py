@@ -350,3 +350,21 @@ def test_old_operations_are_forgotten_once_they_are_done(runner: Runner) -> None
     assert ended(runs, running).state == "succeeded"
     with pytest.raises(NotFound):
         runs.get(done.id)
+
+
+def test_blobs_that_operations_under_way_name(runner: Runner) -> None:
+    asked, made, go_on = "a" * 64, "b" * 64, threading.Event()
+
+    def work(job: Job) -> None:
+        job.keep(_file={"sha256": made})
+        assert go_on.wait(30)
+
+    runs = runner(one_step(work))
+    begun = runs.submit("work", "model/iris", {"files": [{"sha256": asked}], "other": "c" * 65})
+    deadline = time.monotonic() + 30
+    while runs.mentioned_blobs() != {asked, made}:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    go_on.set()
+    ended(runs, begun)
+    assert runs.mentioned_blobs() == set()

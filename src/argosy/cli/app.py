@@ -31,7 +31,8 @@ COMMANDS = (
     ("schema", "schema", "make schema files, and compare them: what breaks callers"),
     ("model", "model", "register, list, show, download, alias, tag and delete models"),
     ("manifest", "manifest", "create, test, list, show and delete manifests: frozen recipes with their lock"),
-    ("image", "image", "create, list, show, save and delete images: what runs; log in to registries"),
+    ("image", "image", "create, show, save, load, push, pull and delete images: what runs; log in to registries"),
+    ("gc", "gc", "delete what nothing needs any more: image blobs, environments, uploads"),
     ("env", "env", "create, list, show and delete environments: where services run"),
     ("service", "service", "create, update, call, watch and delete services"),
 )

@@ -3,12 +3,11 @@
 import argparse
 import os
 
-from argosy.cli import image_login, jobs, parsing, recipe_options
-from argosy.cli.output import Block, Pairs, Table
+from argosy.cli import image_login, image_show, image_transfer, jobs, parsing, recipe_options
+from argosy.cli.output import Block, Table
 from argosy.cli.parsing import Parser, leaf
 from argosy.cli.session import Session
-from argosy.cli.text import clean, moment, size
-from argosy.cli.uses import uses
+from argosy.cli.text import clean, moment
 from argosy.records import Image, Operation, Reference
 
 
@@ -35,14 +34,7 @@ def build(parser: Parser, name: str) -> None:
     recipe_options.add(create, registered_as="under the image's name (several: NAME-<file name>)")
     parsing.wait_option(create, "the environment is ready")
     leaf(group, "list", "List the latest version of every image.", list_images, ["argosy image list"])
-    show = leaf(
-        group,
-        "show",
-        "Show an image: its layers, its models, what uses it.",
-        show_image,
-        ["argosy image show iris", "argosy image show iris:2 -o json"],
-    )
-    show.add_argument("reference", metavar="NAME[:VERSION]", help="a name shows the latest version")
+    image_show.build(group)
     save = leaf(
         group,
         "save",
@@ -59,6 +51,7 @@ def build(parser: Parser, name: str) -> None:
     )
     delete.add_argument("reference", metavar="NAME:VERSION", help="the version to delete")
     delete.add_argument("--yes", action="store_true", help="do not ask")
+    image_transfer.build(group)
     image_login.build(group)
 
 
@@ -70,7 +63,7 @@ def _container_options(create: Parser) -> None:
         dest="base_image",
         metavar="IMAGE",
         help="what it stands on, with the manifest's Python in it: oci:DIR[:TAG], oci-archive:FILE or "
-        "docker-archive:FILE, as the control plane finds them",
+        "docker-archive:FILE, as the control plane finds them, or an image of a registry (the setting base_image)",
     )
     group.add_argument(
         "--platform",
@@ -88,7 +81,7 @@ def create_image(args: argparse.Namespace, session: Session) -> None:
 
     def finished(operation: Operation) -> tuple[Image, list[Block]]:
         image = session.client.images.show(str(operation.result["image"]))
-        return image, [_details(image)]
+        return image, [image_show.details(image)]
 
     jobs.run(
         session,
@@ -121,7 +114,7 @@ def list_images(args: argparse.Namespace, session: Session) -> None:
                         i.name,
                         i.version,
                         i.state,
-                        i.manifest,
+                        i.manifest or f"from {i.source}",
                         ", ".join(pin.reference for pin in i.models),
                         moment(i.created_at),
                         i.description,
@@ -132,24 +125,6 @@ def list_images(args: argparse.Namespace, session: Session) -> None:
             )
         ],
     )
-
-
-def show_image(args: argparse.Namespace, session: Session) -> None:
-    image = session.client.images.show(args.reference)
-    layers = Table(
-        ("layer", "title", "size", "key"),
-        [(x.kind, x.title, "" if x.size_bytes is None else size(x.size_bytes), x.key) for x in image.layers],
-        title="layers",
-    )
-    contents = [
-        Table(
-            ("layer", "size", "digest"),
-            [(x.title, size(x.size_bytes), x.digest) for x in found.layers],
-            title=f"{found.platform}  {found.digest}",
-        )
-        for found in image.contents
-    ]
-    session.show(image, lambda: [_details(image), "", layers, *(block for table in contents for block in ("", table))])
 
 
 def save_image(args: argparse.Namespace, session: Session) -> None:
@@ -174,20 +149,3 @@ def _absolute(base: str | None) -> str | None:
     if not colon or kind not in ("oci", "oci-archive", "docker-archive"):
         return base
     return f"{kind}:{os.path.abspath(os.path.expanduser(path))}"  # noqa: PTH100, PTH111 (a tag may follow the path)
-
-
-def _details(image: Image) -> Pairs:
-    return Pairs(
-        (
-            ("image", image.reference),
-            ("state", image.state),
-            ("description", image.description),
-            ("digest", image.digest),
-            ("manifest", image.manifest),
-            ("models", ", ".join(pin.reference for pin in image.models)),
-            ("environment", image.environment_key),
-            ("serving runtime", image.serving_runtime),
-            ("created (UTC)", moment(image.created_at)),
-            ("used by", uses(image.used_by)),
-        )
-    )

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from argosy.errors import UserError
 from argosy.images.conda import conda_python
+from argosy.images.leases import Leases
 from argosy.images.plan import Plan, image_json, plan
 from argosy.images.pythons import Python, find_python
 from argosy.images.registry import ImageRegistry, manifest_contents
@@ -59,7 +61,9 @@ class ImageBuilder:
         images: ImageRegistry,
         blob_path: BlobPath,
         version: str,
+        leases: Leases | None = None,
     ) -> None:
+        self._leases = leases or Leases()
         self._home = home
         self._settings = settings
         self._database = database
@@ -80,6 +84,7 @@ class ImageBuilder:
     def runnable(self, reference: Reference, say: Say = lambda line: None) -> Runnable:
         """An image ready to run; what was deleted from the disk meanwhile is made again."""
         image, manifest, _ = self._images.content(reference)
+        check_process(image)
         self._prepare(manifest, image.digest, image.environment_key, say)
         return Runnable(
             image,
@@ -102,13 +107,18 @@ class ImageBuilder:
         """Delete the image, and from the disk what no other image needs."""
         image = self._images.delete(reference)
         digests, keys = self._images.keys_in_use()
-        if image.digest not in digests:
-            remove_image(self._home.images, image.digest)
-        if image.environment_key not in keys:
-            remove_environment(self._home.envs, image.environment_key)
+        folder, key = image_folder(self._home.images, image.digest), image.environment_key
+        # Unless somebody at work, as a build that is not registered yet, uses them.
+        with self._leases.hold():
+            if image.digest not in digests:
+                self._leases.remove(f"folder:{folder.name}", lambda: remove_image(self._home.images, image.digest))
+            if key and key not in keys:
+                self._leases.remove(f"env:{key}", lambda: remove_environment(self._home.envs, key))
 
     def _prepare(self, manifest: Manifest, plan_digest: str, key: str, say: Say) -> None:
         lock = manifest.recipe.lock
+        self._leases.use(f"env:{key}")
+        self._leases.use(f"folder:{image_folder(self._home.images, plan_digest).name}")
         if check_environment(self._home.envs, key):
             say(f"Building the environment: Python {_python_of(manifest)}, {len(lock.packages)} packages")
             named = Dependencies(
@@ -128,6 +138,16 @@ class ImageBuilder:
         if not lock.conda:
             return find_python(_python_of(manifest))
         return conda_python(lock, environment_python(self._home.envs, key))
+
+
+def check_process(image: Image) -> None:
+    """Raise UserError for an image whose replicas cannot be processes here."""
+    if not image.manifest:
+        raise UserError(
+            f"Image {image.reference} came from {image.source} as a container: replicas that are processes need the "
+            "manifest that it was built from, which is not in this home. Run it in an environment of kind container, "
+            "or make the image here: `argosy image create -n NAME --manifest MANIFEST`."
+        )
 
 
 def _python_of(manifest: Manifest) -> str:

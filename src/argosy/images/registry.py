@@ -6,8 +6,22 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, func, select
 
 from argosy.errors import InUse, NotFound
+from argosy.images.oci.described import Described
 from argosy.images.plan import ModelContent, Plan
-from argosy.records import FileEntry, Image, Layer, Manifest, ModelPin, Page, Recipe, Reference, Usage, decode, utc_now
+from argosy.records import (
+    FileEntry,
+    Image,
+    Layer,
+    Manifest,
+    ModelPin,
+    Page,
+    Recipe,
+    Reference,
+    Usage,
+    decode,
+    encode,
+    utc_now,
+)
 from argosy.store.db import Database, next_version
 from argosy.store.paging import after, cursor_of
 from argosy.store.tables import images, manifest_models, manifests, model_files, models, revisions, services
@@ -44,6 +58,37 @@ class ImageRegistry:
                         "labels": plan.labels,
                     },
                     environment_key=plan.environment_key,
+                    description=description,
+                    created_at=utc_now(),
+                )
+            )
+            return self._one(connection, Reference(name, version))
+
+    def adopt(self, name: str, described: Described, source: str, description: str = "") -> Image:
+        """An image that was built elsewhere, under `name`: the latest version when it is this one already, else a new
+        one. It has no manifest here."""
+        kept = {
+            "layers": [vars(layer) for layer in described.layers],
+            "entrypoint": described.entrypoint,
+            "labels": described.labels,
+            "manifest_digest": described.manifest_digest,
+            "recipe": encode(described.recipe),
+            "source": source,
+        }
+        with self._database.write() as connection:
+            latest = connection.execute(_rows().where(images.c.name == name).order_by(images.c.version.desc())).first()
+            if latest and latest.oci == described.manifests:
+                return self._records(connection, [latest])[0]
+            version = next_version(connection, "image", name)
+            connection.execute(
+                images.insert().values(
+                    name=name,
+                    version=version,
+                    digest=described.digest,
+                    manifest_id=None,
+                    plan=kept,
+                    oci=described.manifests,
+                    environment_key="",
                     description=description,
                     created_at=utc_now(),
                 )
@@ -98,10 +143,24 @@ class ImageRegistry:
             rows = connection.execute(select(images.c.digest, images.c.environment_key)).all()
         return {row.digest for row in rows}, {row.environment_key for row in rows}
 
+    def stored(self) -> tuple[dict[str, set[str]], set[str]]:
+        """By reference the OCI manifests of each image; and the digests of the bases that images stand on."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(images.c.name, images.c.version, images.c.oci, images.c.plan)).all()
+        manifests_of = {f"{row.name}:{row.version}": set((row.oci or {}).values()) for row in rows}
+        return manifests_of, {layer["key"] for row in rows for layer in row.plan["layers"] if layer["kind"] == "base"}
+
     def content(self, reference: Reference) -> tuple[Image, Manifest, list[ModelContent]]:
-        """All that is needed to unpack an image."""
+        """All that is needed to unpack an image. Of one that was built elsewhere: what it says of itself, as a manifest
+        without a name, and no files."""
         with self._database.read() as connection:
             image = self._one(connection, reference)
+            if not image.manifest:
+                kept = connection.execute(
+                    select(images.c.plan).where(images.c.name == image.name, images.c.version == image.version)
+                ).scalar_one()
+                said = decode(Recipe, kept["recipe"])
+                return image, Manifest("", 0, image.manifest_digest, said, image.created_at), []
             row = connection.execute(
                 select(manifests)
                 .join(images, images.c.manifest_id == manifests.c.id)
@@ -140,7 +199,7 @@ class ImageRegistry:
             .order_by(revisions.c.id.desc())
         ):
             used.setdefault(user.image_id, []).append((user.name, user.number))
-        return [_record(row, pins.get(row.id, []), used.get(row.id, [])) for row in rows]
+        return [_record(row, pins.get(row.id) or _told(row), used.get(row.id, [])) for row in rows]
 
 
 def manifest_contents(database: Database, manifest: Manifest) -> list[ModelContent]:
@@ -158,7 +217,7 @@ def _rows() -> Select[Any]:
         manifests.c.name.label("manifest_name"),
         manifests.c.version.label("manifest_version"),
         manifests.c.digest.label("manifest_digest"),
-    ).join(manifests, manifests.c.id == images.c.manifest_id)
+    ).outerjoin(manifests, manifests.c.id == images.c.manifest_id)
 
 
 def _contents(connection: Connection, manifest_id: int) -> list[ModelContent]:
@@ -176,22 +235,28 @@ def _contents(connection: Connection, manifest_id: int) -> list[ModelContent]:
     return [ModelContent(pin, kind, files) for pin, (kind, files) in found.items()]
 
 
+def _told(row: Row[Any]) -> list[ModelPin]:
+    """The models that an image names which was built elsewhere."""
+    return decode(Recipe, row.plan["recipe"]).models if row.manifest_id is None else []
+
+
 def _record(row: Row[Any], pins: list[ModelPin], used: list[tuple[str, int]]) -> Image:
     return Image(
         name=row.name,
         version=row.version,
         digest=row.digest,
-        manifest=f"{row.manifest_name}:{row.manifest_version}",
-        manifest_digest=row.manifest_digest,
+        manifest="" if row.manifest_id is None else f"{row.manifest_name}:{row.manifest_version}",
+        manifest_digest=row.manifest_digest or row.plan["manifest_digest"],
         models=pins,
         layers=[decode(Layer, layer) for layer in row.plan["layers"]],
         environment_key=row.environment_key,
-        serving_runtime=row.plan["labels"]["io.argosy.serving"],
+        serving_runtime=row.plan["labels"].get("io.argosy.serving", ""),
         entrypoint=row.plan["entrypoint"],
         labels=row.plan["labels"],
         created_at=row.created_at,
         description=row.description,
         oci=row.oci or {},
+        source=row.plan.get("source", ""),
         used_by=Usage(
             services=sorted({name for name, _ in used}), revisions=[f"{name}/{number}" for name, number in used]
         ),

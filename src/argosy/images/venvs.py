@@ -62,6 +62,11 @@ def list_environments(root: Path) -> list[str]:
     return sorted(f.name for f in root.iterdir() if _KEY.fullmatch(f.name) and (f / _MARKER).is_file())
 
 
+def environment_folders(root: Path) -> dict[str, Path]:
+    """All environments by their key, also those that were never finished."""
+    return {f.name: f for f in root.iterdir() if _KEY.fullmatch(f.name)} if root.is_dir() else {}
+
+
 def check_environment(root: Path, key: str) -> str:
     """Empty when the environment can be used, else the reason why not."""
     folder = root / _checked(key)

@@ -10,7 +10,18 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 
 from argosy.errors import ConnectionLost, Error, InvalidFile
-from argosy.sdk import control, environments, images, manifests, models, operations, registries, scoring, services
+from argosy.sdk import (
+    control,
+    environments,
+    images,
+    manifests,
+    models,
+    operations,
+    registries,
+    scoring,
+    services,
+    transfers,
+)
 from argosy.sdk.address import Address, check_url, locate
 from argosy.sdk.transport import tls_context, translate, unreachable
 from argosy.sdk.wire import CHUNK_BYTES, Flow, Request, Response, Sleep, Step, check, method_signature
@@ -187,6 +198,11 @@ class AsyncImages(AsyncGroup):
     versions = awaitable(images.versions)
     show = awaitable(images.show)
     save = awaitable(images.save)
+    push = awaitable(transfers.push)
+    pull = awaitable(transfers.pull)
+    load = awaitable(transfers.load)
+    sbom = awaitable(transfers.sbom)
+    provenance = awaitable(transfers.provenance)
     delete = awaitable(images.delete)
 
 
@@ -260,6 +276,7 @@ class AsyncClient(AsyncGroup):
 
     status = awaitable(control.status)
     doctor = awaitable(control.doctor)
+    gc = awaitable(control.gc)
     shutdown = awaitable(control.shutdown)
 
     async def close(self) -> None:

@@ -18,6 +18,7 @@ from argosy.sdk import (
     registries,
     scoring,
     services,
+    transfers,
 )
 from argosy.sdk.address import Address, locate
 from argosy.sdk.transport import Transport
@@ -101,6 +102,11 @@ class Images(Group):
     versions = blocking(images.versions)
     show = blocking(images.show)
     save = blocking(images.save)
+    push = blocking(transfers.push)
+    pull = blocking(transfers.pull)
+    load = blocking(transfers.load)
+    sbom = blocking(transfers.sbom)
+    provenance = blocking(transfers.provenance)
     delete = blocking(images.delete)
 
 
@@ -185,6 +191,7 @@ class Client(Group):
 
     status = blocking(control.status)
     doctor = blocking(control.doctor)
+    gc = blocking(control.gc)
     shutdown = blocking(control.shutdown)
 
     def close(self) -> None:

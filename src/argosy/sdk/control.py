@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from argosy.records import Status
+from argosy.records import Operation, Status
+from argosy.sdk import operations
+from argosy.sdk.operations import OnMessage
 from argosy.sdk.wire import Flow, Request, call, call_json, call_record, path_of
 
 
@@ -18,3 +20,10 @@ def doctor() -> Flow[dict[str, Any]]:
 def shutdown(services: bool = True) -> Flow[None]:
     """Stop the control plane, and with `services` all replicas and the gateway; answered before it is done."""
     yield from call(Request("POST", path_of("shutdown"), json={"services": services}))
+
+
+def gc(*, dry_run: bool = False, wait: bool = True, on_message: OnMessage | None = None) -> Flow[Operation]:
+    """Delete what no image, service, tag, model or work under way needs; the result is `{"freed": [{"what", "name",
+    "size_bytes"}], "size_bytes"}`. With `dry_run` only say what that would be."""
+    request = Request("POST", path_of("gc"), json={"dry_run": dry_run}, headers=operations.once(), repeatable=True)
+    return (yield from operations.start(request, wait, on_message))

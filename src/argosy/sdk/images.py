@@ -31,7 +31,8 @@ def create(
     """From a manifest, or from a recipe that becomes the manifest `name`; the result is `{"image": "iris:1"}`.
 
     `builder` "oci" makes an OCI image on `base_image` (`oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE`, with
-    paths of the control plane's machine) for `platforms` such as `linux/arm64`, by default the control plane's own.
+    paths of the control plane's machine, or an image of a registry; by default the setting of that name) for
+    `platforms` such as `linux/arm64`, by default the control plane's own.
     """
     check_name("image", name)
     source: Any

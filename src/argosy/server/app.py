@@ -18,7 +18,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from argosy.errors import Error, StorageFailed, SystemFailure, Unauthorized, UserError
 from argosy.keys import key_hash, same
-from argosy.server.api import environments, images, manifests, models, operations, registries, services, system
+from argosy.server.api import (
+    environments,
+    images,
+    manifests,
+    models,
+    operations,
+    registries,
+    services,
+    system,
+    transfers,
+)
 from argosy.server.control import Control
 
 log = logging.getLogger(__name__)
@@ -50,7 +60,7 @@ def build_app(control: Control, token: str, version: str) -> ASGIApp:
         redoc_url=None,
         openapi_url="/openapi.json",
     )
-    for module in (models, manifests, images, registries, environments, services, operations, system):
+    for module in (models, manifests, transfers, images, registries, environments, services, operations, system):
         app.include_router(module.router(control))
     _documents(app)
     app.add_exception_handler(Error, _answer_error)

@@ -27,11 +27,14 @@ from argosy.gateway.logs import rotate
 from argosy.gateway.supervisor import free_port
 from argosy.gateway.tls import TlsFiles, own_ca
 from argosy.images.build import ImageBuilder
+from argosy.images.collect import BLOB_GRACE_S, Collector
 from argosy.images.distribution.logins import Logins
 from argosy.images.distribution.registries import Registries
+from argosy.images.leases import Leases
 from argosy.images.oci.create import OciImages
 from argosy.images.oci.layout import OciLayout
 from argosy.images.registry import ImageRegistry
+from argosy.images.transfers import Transfers
 from argosy.keys import Vault, new_key, read_or_make, write_private
 from argosy.manifests.create import ManifestBuilder
 from argosy.manifests.registry import ManifestRegistry
@@ -40,6 +43,7 @@ from argosy.records import utc_now
 from argosy.server.app import build_app
 from argosy.server.control import Control
 from argosy.server.holding import Holding
+from argosy.server.image_jobs import ImageJobs
 from argosy.server.jobs import Jobs
 from argosy.server.operations import OperationRunner
 from argosy.server.routing import GatewayRouter
@@ -64,8 +68,6 @@ _ROTATE_EVERY_S = 5.0
 _COLLECT_EVERY_S = 3600.0
 # How long finished operations can be looked at.
 _OPERATIONS_DAYS = 30
-# An upload whose model is not registered yet must not lose its blobs.
-_BLOB_GRACE_S = 24 * 3600.0
 _STOP_REPLICAS_S = 30.0
 _FAILURE_LOG_LINES = 20
 _REMEMBERED = ("host", "tls_auto", "tls_cert", "tls_key")
@@ -106,9 +108,14 @@ class ControlPlane:
         models = ModelRegistry(database, blobs, settings)
         manifests = ManifestRegistry(database)
         images = ImageRegistry(database)
-        builder = ImageBuilder(home, settings, database, images, blobs.path, __version__)
+        leases = Leases()
+        builder = ImageBuilder(home, settings, database, images, blobs.path, __version__, leases)
         registries = Registries(Logins(home.registries, vault), settings.registry_ca_file)
-        oci = OciImages(OciLayout(home.oci), settings, database, images, blobs.path, __version__, registries.pull)
+        layout = OciLayout(home.oci, leases)
+        oci = OciImages(layout, settings, database, images, blobs.path, __version__, registries.pull)
+        transfers = Transfers(settings, images, oci, registries)
+        collector = Collector(home, leases, layout, images, blobs, self._used_blobs)
+        image_jobs = ImageJobs(images, transfers, collector, blobs)
         keyring = Keyring(database, vault)
         services = ServiceRegistry(database, keyring)
         environments = EnvironmentRegistry(database)
@@ -133,7 +140,8 @@ class ControlPlane:
         trials = Trials(home, models, manifests, builder)
         tuner = Tuner(home, services, launcher)
         jobs = Jobs(
-            settings, blobs, models, manifests, recipes, images, builder, oci, services, reconciler, trials, tuner
+            settings, blobs, models, manifests, recipes, images, builder, oci,
+            services, reconciler, trials, tuner, leases,
         )  # fmt: skip
         self.control = Control(
             home=home,
@@ -147,6 +155,7 @@ class ControlPlane:
             image_builder=builder,
             registries=registries,
             oci=oci,
+            transfers=transfers,
             environments=environments,
             services=services,
             keyring=keyring,
@@ -155,7 +164,7 @@ class ControlPlane:
             reconciler=reconciler,
             autoscaler=autoscaler,
             gateway=gateway,
-            operations=OperationRunner(database, jobs.kinds(), settings.operation_workers),
+            operations=OperationRunner(database, {**jobs.kinds(), **image_jobs.kinds()}, settings.operation_workers),
             url=f"{scheme}://{_shown(host)}:{port}",
             gateway_url=f"{scheme}://{_shown(settings.host)}:{gateway.port}",
             ca_file=str(tls.ca) if tls and tls.ca else None,
@@ -248,10 +257,13 @@ class ControlPlane:
         rotate(self._home.logs / "control-plane.log", self._settings.log_limit_bytes)
 
     def _collect_blobs(self) -> None:
-        if self.control.operations.active():
-            return  # one that works may name blobs that no table names yet; the next hour will do
-        used = self.control.models.referenced_blobs() | self.control.manifests.files_in_use()
-        self.control.blobs.delete_unreferenced(used, _BLOB_GRACE_S)
+        self.control.blobs.delete_unreferenced(self._used_blobs(), BLOB_GRACE_S)
+
+    def _used_blobs(self) -> set[str]:
+        """Operations first: what one registers after that is in the tables before it is done."""
+        control = self.control
+        mentioned = control.operations.mentioned_blobs()
+        return mentioned | control.models.referenced_blobs() | control.manifests.files_in_use()
 
     def _forget_operations(self) -> None:
         before = datetime.now(UTC) - timedelta(days=_OPERATIONS_DAYS)

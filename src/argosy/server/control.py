@@ -10,6 +10,7 @@ from argosy.images.build import ImageBuilder
 from argosy.images.distribution.registries import Registries
 from argosy.images.oci.create import OciImages
 from argosy.images.registry import ImageRegistry
+from argosy.images.transfers import Transfers
 from argosy.manifests.create import ManifestBuilder
 from argosy.manifests.registry import ManifestRegistry
 from argosy.models.registry import ModelRegistry
@@ -40,6 +41,7 @@ class Control:
     image_builder: ImageBuilder
     registries: Registries
     oci: OciImages
+    transfers: Transfers
     environments: EnvironmentRegistry
     services: ServiceRegistry
     keyring: Keyring

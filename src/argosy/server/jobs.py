@@ -7,10 +7,12 @@ import contextlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from argosy.errors import Conflict, DeployFailed, NotFound
 from argosy.images.build import ImageBuilder
+from argosy.images.leases import Leases
 from argosy.images.oci.create import OciImages
 from argosy.images.registry import ImageRegistry
 from argosy.manifests.create import ManifestBuilder
@@ -18,7 +20,7 @@ from argosy.manifests.registry import ManifestRegistry
 from argosy.models.fetch import Policy, fetch
 from argosy.models.registry import ModelRegistry
 from argosy.models.request import ModelRequest
-from argosy.records import FileEntry, Image, Model, Reference, ServiceSettings, encode
+from argosy.records import FileEntry, Image, Manifest, Model, Reference, ServiceSettings, encode
 from argosy.server.operations import Cancelled, Interrupted, Job, Step
 from argosy.server.trials import Trials
 from argosy.server.tuner import Tuner
@@ -51,7 +53,9 @@ class Jobs:
         reconciler: Reconciler,
         trials: Trials,
         tuner: Tuner,
+        leases: Leases,
     ) -> None:
+        self._leases = leases
         self._settings = settings
         self._blobs = blobs
         self._models = models
@@ -68,12 +72,12 @@ class Jobs:
         self._watch_guard = threading.Lock()
 
     def kinds(self) -> Mapping[str, Sequence[Step]]:
-        manifest, image = Step("manifest", self._manifest), Step("image", self._image)
+        manifest, image = Step("manifest", self._manifest), self._building(Step("image", self._image))
         rollout = Step("rollout", self._rollout, waits=True)
         return {
             "model.fetch": [Step("fetch", self._fetch), Step("register", self._register)],
             "manifest.create": [manifest],
-            "manifest.test": self._trials.steps(),
+            "manifest.test": [self._building(step) for step in self._trials.steps()],
             "image.create": [manifest, image],
             "service.create": [manifest, image, Step("deploy", self._create_service), rollout],
             "service.update": [manifest, image, Step("deploy", self._update_service), rollout],
@@ -81,6 +85,15 @@ class Jobs:
             "service.tune": self._tuner.steps(),
             "service.delete": [Step("delete", self._delete_service, waits=True)],
         }
+
+    def _building(self, step: Step) -> Step:
+        """The step with a lease: what it makes and uses is not collected before it is registered."""
+
+        def run(job: Job) -> Mapping[str, Any] | None:
+            with self._leases.hold():
+                return step.run(job)
+
+        return replace(step, run=run)
 
     # -- making --------------------------------------------------------------------------------------------------
 
@@ -227,15 +240,18 @@ class Jobs:
         if revision.state == "failed":
             live = stored.live_revision
             kept = f" Revision {live} keeps serving." if live is not None else ""
-            image = self._images.get(Reference.parse("image", revision.image))
-            manifest = self._manifests.get(Reference.parse("manifest", image.manifest))
-            fixes = "".join(f" {text}" for text in self._trials.advice(manifest, [revision.reason, *lines]))
+            _, manifest, _ = self._images.content(Reference.parse("image", revision.image))
+            fixes = "".join(f" {text}" for text in self._advice(manifest, [revision.reason, *lines]))
             raise DeployFailed(
                 f"Revision {number} of service {stored.name} did not become ready: {revision.reason}{kept}{fixes}",
                 lines,
             )
         if stored.live_revision == number and self._reconciler.condition(stored).state == "failed":
             raise DeployFailed(f"No replica of service {stored.name} is ready: {reason}", lines)
+
+    def _advice(self, manifest: Manifest, texts: list[str]) -> list[str]:
+        """None for an image that was built elsewhere: its models are not here."""
+        return self._trials.advice(manifest, texts) if manifest.name else []
 
     def _pause(self, job: Job) -> None:
         if job.stopping:

@@ -5,7 +5,9 @@ that is stored with the step, so that a resumed operation does not make it again
 """
 
 import contextlib
+import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +30,7 @@ _MOST_MESSAGES = 500
 # Threads: most of them only watch a rollout.
 _MOST_RUNNING = 64
 _RETRY_S = 1.0
+_SHA256 = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
 class Cancelled(SystemFailure):
@@ -203,6 +206,14 @@ class OperationRunner:
         with self._database.read() as connection:
             waiting = select(func.count()).select_from(operations).where(operations.c.state.in_(_ACTIVE))
             return int(connection.execute(waiting).scalar_one())
+
+    def mentioned_blobs(self) -> set[str]:
+        """Every SHA-256 that an operation which is not done was asked with, or has made."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                select(operations.c.input, operations.c.made).where(operations.c.state.in_(_ACTIVE))
+            ).all()
+        return {value for row in rows for value in _SHA256.findall(json.dumps([row.input, row.made]))}
 
     def forget_finished(self, before: str) -> int:
         """Delete finished operations that were last touched before that time (ISO 8601, UTC); how many."""

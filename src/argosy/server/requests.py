@@ -70,6 +70,30 @@ class ImageBody(_Body):
     platforms: list[str] = Field(default_factory=list, max_length=10)
 
 
+class PushBody(_Body):
+    destination: str | None = Field(default=None, min_length=1, max_length=1_000)
+    tags: list[str] = Field(default_factory=list, max_length=20)
+
+
+class PullBody(_Body):
+    reference: str = Field(min_length=1, max_length=1_000)
+    name: Name | None = None
+    platforms: list[str] = Field(default_factory=list, max_length=10)
+
+
+class LoadBody(_Body):
+    """`sha256` is the archive, uploaded as a blob; `file` what its owner calls it."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    file: str = Field(default="", max_length=1_000)
+    name: Name | None = None
+    tag: str = Field(default="", max_length=200)
+
+
+class CollectBody(_Body):
+    dry_run: bool = False
+
+
 class RegistryBody(_Body):
     username: str = Field(default="", max_length=255)
     # Secret, so that it is not printed where the body is.

@@ -1,6 +1,6 @@
 """Services and their revisions in the database: desired state and history. The reconciler makes it true."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
@@ -342,7 +342,7 @@ def _record_of(connection: Connection, stored: Stored, number: int) -> Revision:
 
 def _revisions(connection: Connection, stored: Stored, below: int, limit: int) -> list[Revision]:
     rows = connection.execute(
-        select(revisions, images.c.name, images.c.version, images.c.digest, images.c.manifest_id)
+        select(revisions, images.c.name, images.c.version, images.c.digest, images.c.manifest_id, images.c.plan)
         .join(images, images.c.id == revisions.c.image_id)
         .where(revisions.c.service_id == stored.id, revisions.c.number < below)
         .order_by(revisions.c.number.desc())
@@ -356,7 +356,12 @@ def _revisions(connection: Connection, stored: Stored, below: int, limit: int) -
         .order_by(models.c.name)
     ):
         pins.setdefault(pin.manifest_id, []).append(ModelPin(pin.name, pin.version, pin.digest).reference)
-    return [_revision_record(stored.name, row, pins.get(row.manifest_id, [])) for row in rows]
+    # An image that was built elsewhere has no manifest here, and says itself what models it has.
+    return [_revision_record(stored.name, row, pins.get(row.manifest_id) or _told(row.plan)) for row in rows]
+
+
+def _told(plan: Mapping[str, Any]) -> list[str]:
+    return [f"{pin['name']}:{pin['version']}" for pin in plan.get("recipe", {}).get("models", [])]
 
 
 def _revision_record(service: str, row: Row[Any], pins: Sequence[str]) -> Revision:

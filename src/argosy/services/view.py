@@ -43,7 +43,7 @@ def service_record(
         replicas=replicas,
         revision=revision,
         image=revision.image if revision else None,
-        manifest=image.manifest if image else None,
+        manifest=(image.manifest or None) if image else None,
         models=list(revision.models) if revision else [],
         description=stored.description,
         decisions=list(decisions),

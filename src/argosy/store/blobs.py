@@ -58,11 +58,19 @@ class BlobStore(Protocol):
 class LocalBlobs:
     """Blobs in a folder of this machine, used by one process at a time (the control plane holds the home's lock).
 
-    `flat` puts them into one folder, `<root>/sha256/<sha256>`, as an OCI layout wants it.
+    `flat` puts them into one folder, `<root>/sha256/<sha256>`, as an OCI layout wants it. `before` is told of each blob
+    just before it appears.
     """
 
-    def __init__(self, root: Path, flat: bool = False, incoming: Path | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        flat: bool = False,
+        incoming: Path | None = None,
+        before: Callable[[str], object] = lambda sha256: None,
+    ) -> None:
         self._root = root
+        self._before = before
         self._flat = flat
         self._shelves = root / "sha256"
         self.incoming = incoming or root / "incoming"
@@ -169,8 +177,11 @@ class LocalBlobs:
             await asyncio.shield(asyncio.wrap_future(self._threads.submit(writer.abort)))
             raise
 
-    def delete_unreferenced(self, referenced: Collection[str], older_than_s: float) -> list[Blob]:
-        """Collect blobs that nobody refers to and that nobody renewed for `older_than_s`; answers what went.
+    def delete_unreferenced(
+        self, referenced: Collection[str], older_than_s: float, dry_run: bool = False
+    ) -> list[Blob]:
+        """Collect blobs that nobody refers to and that nobody renewed for `older_than_s`; answers what went, or with
+        `dry_run` would go.
 
         Read `referenced` before the call: what is registered in between was renewed in between.
         """
@@ -183,7 +194,8 @@ class LocalBlobs:
                     state = path.stat()
                     if time.time() - state.st_mtime <= older_than_s:
                         continue
-                    path.unlink()
+                    if not dry_run:
+                        path.unlink()
                 except FileNotFoundError:
                     continue
                 except OSError as problem:
@@ -208,6 +220,7 @@ class LocalBlobs:
     def _place(self, temporary: Path, blob: Blob) -> None:
         """Give a finished file its name; a blob of the same content and size stays and is only renewed."""
         path = self.path(blob.sha256)
+        self._before(blob.sha256)
         with self._placing:
             if path.is_file() and path.stat().st_size == blob.size_bytes:
                 os.utime(path)

@@ -130,7 +130,8 @@ images = Table(
     Column("name", String(63), nullable=False),
     Column("version", Integer, nullable=False),
     Column("digest", String(64), nullable=False, index=True),
-    Column("manifest_id", ForeignKey("manifests.id", ondelete="RESTRICT"), nullable=False, index=True),
+    # Null for an image that was pulled or loaded: it was built from a manifest that is not here.
+    Column("manifest_id", ForeignKey("manifests.id", ondelete="RESTRICT"), index=True),
     Column("plan", JSON, nullable=False),
     # Platform -> digest of its OCI manifest; null until it is built as OCI.
     Column("oci", JSON),

@@ -6,29 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from argosy.errors import RegistryFailed, UserError
-from argosy.images.distribution.names import check_digest
 from argosy.images.oci.blobs import OciBlobs
+from argosy.images.oci.layout import DOCKER_LIST, DOCKER_MANIFEST, INDEX, MANIFEST, Descriptor, Malformed
 
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
-MANIFESTS = (OCI_MANIFEST, DOCKER_MANIFEST)
-INDEXES = (OCI_INDEX, DOCKER_LIST)
+MANIFESTS = (MANIFEST, DOCKER_MANIFEST)
+INDEXES = (INDEX, DOCKER_LIST)
 ACCEPT = ", ".join((*MANIFESTS, *INDEXES))
 # The specification asks registries to take at least this much.
 LARGEST_BYTES = 4 << 20
-
-
-@dataclass(frozen=True)
-class Descriptor:
-    """`platform` is `os/architecture[/variant]`, empty when the document does not say."""
-
-    digest: str
-    size: int
-    media_type: str
-    platform: str = ""
-    urls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,10 +33,6 @@ class Document:
         """The digest of what an artifact is about."""
         subject = self.body.get("subject")
         return str(subject["digest"]) if isinstance(subject, dict) and subject.get("digest") else None
-
-
-class Malformed(ValueError):
-    """Why bytes are no manifest; callers know where these came from."""
 
 
 def digest_of(content: bytes) -> str:
@@ -76,9 +57,9 @@ def parse(content: bytes, announced: str = "") -> Document:
     if announced in (*MANIFESTS, *INDEXES) and announced != media_type:
         raise Malformed(f"it was announced as {announced} but says of itself {media_type}")
     if media_type in INDEXES:
-        children = tuple(_descriptor(entry) for entry in _list(body, "manifests"))
+        children = tuple(Descriptor.of(entry) for entry in _list(body, "manifests"))
         return Document(digest_of(content), content, media_type, body, children=children)
-    blobs = (_descriptor(body.get("config")), *(_descriptor(entry) for entry in _list(body, "layers")))
+    blobs = (Descriptor.of(body.get("config")), *(Descriptor.of(entry) for entry in _list(body, "layers")))
     return Document(digest_of(content), content, media_type, body, blobs=blobs)
 
 
@@ -118,8 +99,8 @@ def malformed(host: str, what: str, problem: Malformed) -> RegistryFailed:
 def _guess(body: dict[str, Any]) -> str:
     """OCI lets a document leave out its media type."""
     if isinstance(body.get("manifests"), list):
-        return OCI_INDEX
-    return OCI_MANIFEST if isinstance(body.get("layers"), list) and "config" in body else ""
+        return INDEX
+    return MANIFEST if isinstance(body.get("layers"), list) and "config" in body else ""
 
 
 def _list(body: dict[str, Any], name: str) -> list[Any]:
@@ -127,21 +108,3 @@ def _list(body: dict[str, Any], name: str) -> list[Any]:
     if not isinstance(found, list):
         raise Malformed(f"its {name!r} is no list")
     return found
-
-
-def _descriptor(entry: Any) -> Descriptor:
-    if not isinstance(entry, dict):
-        raise Malformed("it refers to something without a descriptor")
-    digest, size = entry.get("digest"), entry.get("size")
-    if not isinstance(digest, str) or not check_digest(digest):
-        raise Malformed(f"it refers to {digest!r}, which is no sha256 digest")
-    if type(size) is not int or size < 0:
-        raise Malformed(f"it gives {digest} the size {size!r}")
-    platform = entry.get("platform")
-    shown = ""
-    if isinstance(platform, dict):
-        shown = "/".join(str(platform[key]) for key in ("os", "architecture", "variant") if platform.get(key))
-    urls = entry.get("urls")
-    return Descriptor(
-        digest, size, str(entry.get("mediaType", "")), shown, tuple(map(str, urls)) if isinstance(urls, list) else ()
-    )

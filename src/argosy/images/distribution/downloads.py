@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import httpx
 
 from argosy.errors import RegistryFailed
-from argosy.images.distribution.documents import Descriptor
 from argosy.images.distribution.progress import Moved, Progress
 from argosy.images.distribution.session import Ask, RegistrySession
 from argosy.images.oci.blobs import OciBlobs
+from argosy.images.oci.layout import Descriptor
 
 _TELL_EVERY_BYTES = 4 << 20
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
@@ -30,21 +30,21 @@ class BlobDownload:
     def run(self) -> None:
         """Nothing is stored when it fails."""
         if self.blobs.has(self.blob.digest):
-            self._tell("present", self.blob.size)
+            self._tell("present", self.blob.size_bytes)
             return
         self.blobs.add(self._verified(), self.blob.digest)
-        self._tell("done", self.blob.size)
+        self._tell("done", self.blob.size_bytes)
 
     def _tell(self, state: str, done_bytes: int) -> None:
-        self.progress(Moved(self.blob.digest, state, done_bytes, self.blob.size))
+        self.progress(Moved(self.blob.digest, state, done_bytes, self.blob.size_bytes))
 
     def _verified(self) -> Iterator[bytes]:
         digest, done, told = hashlib.sha256(), 0, 0
         for block in self._all():
             digest.update(block)
             done += len(block)
-            if done > self.blob.size:
-                raise self._wrong(f"more than the {self.blob.size:,} bytes that its manifest names")
+            if done > self.blob.size_bytes:
+                raise self._wrong(f"more than the {self.blob.size_bytes:,} bytes that its manifest names")
             if done - told >= _TELL_EVERY_BYTES:
                 told = done
                 self._tell("moving", done)
@@ -71,20 +71,20 @@ class BlobDownload:
                     yield block
             except httpx.RequestError as broken:
                 problem = broken
-            if done >= self.blob.size and problem is None:
+            if done >= self.blob.size_bytes and problem is None:
                 return
             fruitless = 0 if done > before else fruitless + 1
             if fruitless >= self.session.patience.attempts:
                 why = f"the connection broke ({type(problem).__name__})" if problem else "the body ended early"
                 raise RegistryFailed(
                     self.session.host,
-                    f"The registry {self.session.host} sent {done:,} of {self.blob.size:,} bytes of "
+                    f"The registry {self.session.host} sent {done:,} of {self.blob.size_bytes:,} bytes of "
                     f"{self.path}@{self.blob.digest}, then nothing in {fruitless} attempts: {why}. Pull again later.",
                 )
             self.session.patience.pause(self.session.host, fruitless + 1)
 
     def _from(self, start: int) -> Iterator[bytes]:
-        headers = {"range": f"bytes={start}-{self.blob.size - 1}"} if start else {}
+        headers = {"range": f"bytes={start}-{self.blob.size_bytes - 1}"} if start else {}
         target = f"v2/{self.path}/blobs/{self.blob.digest}"
         ask = Ask("GET", target, f"pull {self.path}", (f"repository:{self.path}:pull",), headers)
         with self.session.stream(ask, (200, 206)) as response:

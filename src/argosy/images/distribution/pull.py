@@ -1,14 +1,12 @@
 """Pull an image into a blob store, for one platform or for all."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from argosy.errors import RegistryFailed, RegistryRefused
+from argosy.errors import RegistryFailed, RegistryRefused, TooLarge
 from argosy.images.distribution.documents import (
     ACCEPT,
-    Descriptor,
     Document,
-    Malformed,
     choose,
     malformed,
     parse,
@@ -18,6 +16,10 @@ from argosy.images.distribution.names import ImageName, check_digest
 from argosy.images.distribution.progress import Moved, Progress, silent
 from argosy.images.distribution.session import Ask, RegistrySession
 from argosy.images.oci.blobs import OciBlobs
+from argosy.images.oci.layout import Descriptor, Malformed
+
+# An index of indexes may name more than anybody can store.
+_DEEPEST, _MOST_CHILDREN = 3, 100
 
 
 @dataclass(frozen=True)
@@ -38,18 +40,25 @@ def pull(
     *,
     platforms: Sequence[str] = (),
     progress: Progress = silent,
+    limit_bytes: int | None = None,
 ) -> Pulled:
     """Bring `name` into `blobs`, each blob verified by its digest, manifests after their blobs, the index last.
 
     `platforms` are `os/architecture[/variant]`: of an index only those are fetched, without them all. An image that is
     no index is not asked which platform it is for. What is stored already is not fetched, so an interrupted pull is
-    simply repeated. Raises RegistryRefused, RegistryFailed, and UserError for a platform that the image is not for.
+    simply repeated. Raises RegistryRefused, RegistryFailed, TooLarge when it names more than `limit_bytes`, and
+    UserError for a platform that the image is not for.
     """
     root = resolve(session, name)
     shown = f"{name.path}:{name.tag}" if name.tag else name.path
     # Chosen before anything is fetched: the last one may be missing.
     children = [choose(name.host, shown, root, platform) for platform in platforms] if root.children else []
-    _store(session, name.path, blobs, root, children or list(root.children), progress)
+    documents = list(_documents(session, name.path, root, children or list(root.children), _DEEPEST))
+    wanted = {blob.digest: blob for document in documents for blob in document.blobs}
+    if limit_bytes is not None and sum(blob.size_bytes for blob in wanted.values()) > limit_bytes:
+        raise TooLarge(f"The image {name}", limit_bytes)
+    for document in documents:
+        _store(session, name.path, blobs, document, progress)
     fetched = {child.platform: child.digest for child in children or root.children if child.platform}
     return Pulled(name, root.digest, root.media_type, fetched)
 
@@ -59,17 +68,22 @@ def resolve(session: RegistrySession, name: ImageName) -> Document:
     return _fetch(session, name.path, name.reference)
 
 
-def _store(
-    session: RegistrySession,
-    path: str,
-    blobs: OciBlobs,
-    document: Document,
-    children: Sequence[Descriptor],
-    progress: Progress,
-) -> None:
+def _documents(
+    session: RegistrySession, path: str, document: Document, children: Sequence[Descriptor], deepest: int
+) -> Iterator[Document]:
+    """What the document refers to, as far as `children` go, then itself."""
+    if not deepest or len(children) > _MOST_CHILDREN:
+        raise RegistryFailed(
+            session.host,
+            f"What the registry {session.host} has as {path}@{document.digest} lies too deep or is too wide.",
+        )
     for child in children:
         inner = _fetch(session, path, child.digest)
-        _store(session, path, blobs, inner, inner.children, progress)
+        yield from _documents(session, path, inner, inner.children, deepest - 1)
+    yield document
+
+
+def _store(session: RegistrySession, path: str, blobs: OciBlobs, document: Document, progress: Progress) -> None:
     for blob in document.blobs:
         # Layers with a URL of their own are the ones that registries do not hold.
         if not blob.urls:

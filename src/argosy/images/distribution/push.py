@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from argosy.errors import RegistryFailed, UserError
-from argosy.images.distribution.documents import Descriptor, Document, load
+from argosy.images.distribution.documents import Document, load
 from argosy.images.distribution.names import ImageName
 from argosy.images.distribution.progress import Moved, Progress, silent
 from argosy.images.distribution.referrers import announce
 from argosy.images.distribution.session import Ask, RegistrySession
 from argosy.images.distribution.uploads import CHUNK_BYTES, BlobUpload
 from argosy.images.oci.blobs import OciBlobs
+from argosy.images.oci.layout import Descriptor
 
 
 @dataclass(frozen=True)
@@ -87,11 +88,11 @@ def _only_elsewhere(
 ) -> None:
     """A layer that is not here may be one that the registry has, or that everybody fetches from its own URL."""
     if blob.urls or BlobUpload(session, name.path, blobs, blob, progress).there():
-        progress(Moved(blob.digest, "present", blob.size, blob.size))
+        progress(Moved(blob.digest, "present", blob.size_bytes, blob.size_bytes))
         return
     raise UserError(
-        f"The layer {blob.digest} ({blob.size:,} bytes) is stored neither here nor in {name.host}/{name.path}. Pull or "
-        "build the image again."
+        f"The layer {blob.digest} ({blob.size_bytes:,} bytes) is stored neither here nor in {name.host}/{name.path}. "
+        "Pull or build the image again."
     )
 
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import httpx
 
-from argosy.images.distribution.documents import OCI_INDEX, Document, Malformed, malformed, parse
+from argosy.images.distribution.documents import Document, malformed, parse
 from argosy.images.distribution.session import Ask, RegistrySession
+from argosy.images.oci.layout import INDEX, Malformed
 
 
 def referrers(session: RegistrySession, path: str, digest: str) -> list[dict[str, Any]]:
@@ -16,7 +17,7 @@ def referrers(session: RegistrySession, path: str, digest: str) -> list[dict[str
     response = session.send(ask, (200, 400, 404, 405))
     content_type = response.headers.get("content-type", "")
     # Registries without the API answer with 404, or with a page of their own.
-    if response.status_code == 200 and content_type.startswith(OCI_INDEX):
+    if response.status_code == 200 and content_type.startswith(INDEX):
         return _entries(session, path, response)
     return _tagged(session, path, digest, "pull")
 
@@ -30,10 +31,10 @@ def announce(session: RegistrySession, path: str, artifact: Document) -> None:
     entries = _tagged(session, path, artifact.subject, "pull,push")
     if any(entry.get("digest") == artifact.digest for entry in entries):
         return
-    body = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*entries, _described(artifact)]}
+    body = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*entries, _described(artifact)]}
     content = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
     target = f"manifests/{fallback_tag(artifact.subject)}"
-    ask = _ask(session, "PUT", path, target, "pull,push", {"content-type": OCI_INDEX}, content)
+    ask = _ask(session, "PUT", path, target, "pull,push", {"content-type": INDEX}, content)
     session.send(ask, (201, 202))
 
 
@@ -42,7 +43,7 @@ def fallback_tag(digest: str) -> str:
 
 
 def _tagged(session: RegistrySession, path: str, digest: str, actions: str) -> list[dict[str, Any]]:
-    ask = _ask(session, "GET", path, f"manifests/{fallback_tag(digest)}", actions, {"accept": OCI_INDEX})
+    ask = _ask(session, "GET", path, f"manifests/{fallback_tag(digest)}", actions, {"accept": INDEX})
     response = session.send(ask, (200, 404))
     return [] if response.status_code == 404 else _entries(session, path, response)
 

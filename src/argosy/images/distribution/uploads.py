@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 
 from argosy.errors import RegistryFailed, StorageFailed
-from argosy.images.distribution.documents import Descriptor
 from argosy.images.distribution.patience import PASSING
 from argosy.images.distribution.progress import Moved, Progress
 from argosy.images.distribution.refusals import refusal
 from argosy.images.distribution.session import Ask, RegistrySession
 from argosy.images.oci.blobs import OciBlobs
+from argosy.images.oci.layout import Descriptor
 
 # Smaller blobs go in one request. Registries on object storage want chunks of 5 MiB at least.
 CHUNK_BYTES = 32 << 20
@@ -45,6 +45,7 @@ class BlobUpload:
     def run(self) -> None:
         if self.there():
             return self._tell("present")
+        self.blobs.verify(self.blob.digest)
         attempts = self.session.patience.attempts
         for number in range(1, attempts + 1):
             location = self._begin()
@@ -61,7 +62,7 @@ class BlobUpload:
             self.session.patience.pause(self.session.host, number, failure.response)
         raise RegistryFailed(
             self.session.host,
-            f"The registry {self.session.host} did not take {self.blob.digest} ({self.blob.size:,} bytes) in "
+            f"The registry {self.session.host} did not take {self.blob.digest} ({self.blob.size_bytes:,} bytes) in "
             f"{number} attempts: {failure}. Look at its log and its disk, then push again.",
         )
 
@@ -71,8 +72,8 @@ class BlobUpload:
         return self.session.send(ask, (200, 404)).status_code == 200
 
     def _tell(self, state: str, done_bytes: int | None = None) -> None:
-        done = self.blob.size if done_bytes is None else done_bytes
-        self.progress(Moved(self.blob.digest, state, done, self.blob.size))
+        done = self.blob.size_bytes if done_bytes is None else done_bytes
+        self.progress(Moved(self.blob.digest, state, done, self.blob.size_bytes))
 
     def _ask(self, method: str, target: str, **more: Any) -> Ask:
         scopes = [f"repository:{self.path}:pull,push"]
@@ -103,10 +104,10 @@ class BlobUpload:
         return self.session.url(location)
 
     def _send(self, location: str) -> None:
-        if self.blob.size <= self.chunk_bytes:
-            return self._finish(location, self.blob.size)
+        if self.blob.size_bytes <= self.chunk_bytes:
+            return self._finish(location, self.blob.size_bytes)
         done, fruitless = 0, 0
-        while done < self.blob.size:
+        while done < self.blob.size_bytes:
             failure, response = self._send_chunk(location, done)
             before = done
             if not failure and response is not None:
@@ -125,7 +126,7 @@ class BlobUpload:
         """What went wrong but may go well the next time, empty when all did; and the answer, if there was one."""
         try:
             response = self.session.send_once(
-                self._chunk(location, start, min(start + self.chunk_bytes, self.blob.size))
+                self._chunk(location, start, min(start + self.chunk_bytes, self.blob.size_bytes))
             )
         except httpx.RequestError as problem:
             return f"the connection broke ({type(problem).__name__})", None
@@ -161,10 +162,10 @@ class BlobUpload:
         """By its Range header, `0-<last byte>`. A registry that has nothing says 0-0."""
         found = _RANGE.fullmatch(response.headers.get("range", ""))
         if not found:
-            return min(assumed, self.blob.size)
+            return min(assumed, self.blob.size_bytes)
         count = int(found[1]) + 1 if int(found[1]) else 0
-        if count > self.blob.size:
-            raise _Again(f"it says that it has {count:,} bytes of {self.blob.size:,}")
+        if count > self.blob.size_bytes:
+            raise _Again(f"it says that it has {count:,} bytes of {self.blob.size_bytes:,}")
         return count
 
     def _finish(self, location: str, rest: int) -> None:
@@ -172,8 +173,8 @@ class BlobUpload:
         # Appended as it is: the rest of the query may be signed.
         url = f"{location}{'&' if '?' in location else '?'}digest={self.blob.digest}"
         headers = {"content-type": "application/octet-stream", "content-length": str(rest)}
-        start = self.blob.size - rest
-        ask = self._ask("PUT", url, headers=headers, content=lambda: self._read(start, self.blob.size), slow=True)
+        start = self.blob.size_bytes - rest
+        ask = self._ask("PUT", url, headers=headers, content=lambda: self._read(start, self.blob.size_bytes), slow=True)
         try:
             response = self.session.send_once(ask)
         except httpx.RequestError as problem:
@@ -195,8 +196,8 @@ class BlobUpload:
                 block = stream.read(min(_BLOCK_BYTES, end - start))
                 if not block:
                     raise StorageFailed(
-                        f"The stored blob {self.blob.digest} is shorter than {self.blob.size:,} bytes. Delete the "
-                        "image, then pull or build it again."
+                        f"The stored blob {self.blob.digest} is shorter than {self.blob.size_bytes:,} bytes. Delete "
+                        "the image, then pull or build it again."
                     )
                 start += len(block)
                 yield block

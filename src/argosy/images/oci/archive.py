@@ -62,6 +62,15 @@ def _head(member: _Member) -> bytes:
 
 
 def _stream(layout: OciLayout, members: list[_Member]) -> Iterator[bytes]:
+    # Nothing of it is collected while somebody reads.
+    with layout.leases.hold():
+        for member in members:
+            if isinstance(member.content, str):
+                layout.has(member.content)
+        yield from _written(layout, members)
+
+
+def _written(layout: OciLayout, members: list[_Member]) -> Iterator[bytes]:
     for member in members:
         yield _head(member)
         if isinstance(member.content, bytes):

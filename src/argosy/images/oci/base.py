@@ -8,16 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from argosy.errors import InvalidFile, InvalidOption
+from argosy.errors import Error, InvalidFile, InvalidOption
 from argosy.images.oci.layers import LayerBlob
-from argosy.images.oci.layout import TAR, Descriptor, OciLayout
+from argosy.images.oci.layout import INDEX, MANIFEST, TAR, Descriptor, Malformed, OciLayout
 from argosy.images.oci.platforms import Platform, platform_of_machine
 from argosy.images.oci.pythons import Findings, look_into
 from argosy.images.oci.sources import Source, open_source
 
-DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 _DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 _OPTION = "--base"
+_FILES = ("oci", "oci-archive", "docker-archive")
+BASE_TAG = "base/"
 # Fetches the manifests of these platforms, and all they need, into the layout; the digest of what the reference names.
 Pull = Callable[[str, Sequence[str], OciLayout], str]
 
@@ -46,7 +47,7 @@ class Bases:
     def resolve(self, reference: str, platforms: Sequence[Platform]) -> str:
         """The digest that `reference` names now, an index's where it is one; with all that `platforms` need here."""
         kind = reference.partition(":")[0]
-        if kind not in ("oci", "oci-archive", "docker-archive"):
+        if kind not in _FILES:
             if self._pull is None:
                 raise InvalidOption(_OPTION, reference, "write oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE")
             return self._pull(reference, [platform.name for platform in platforms], self._layout)
@@ -56,6 +57,41 @@ class Bases:
             for platform in platforms:
                 self._fetch(source, self._choose(reference, top.digest, platform, source))
         return top.digest
+
+    def default(self, reference: str, platforms: Sequence[Platform]) -> str:
+        """As `resolve`, for the base of those who name none: asked for once, then what was found is used for good."""
+        tag = default_tag(reference)
+        self._layout.leases.use(tag)
+        known = self._layout.tags().get(tag)
+        if known is not None and all(self._is_here(known.digest, platform) for platform in platforms):
+            return known.digest
+        pinned = known is not None and reference.partition(":")[0] not in _FILES
+        try:
+            found = self.resolve(f"{reference}@{known.digest}" if known and pinned else reference, platforms)
+        except Error as problem:
+            problem.message = (
+                f"The default base {reference} cannot be had: {problem.message} Or choose another base: with --base "
+                "(an image of a registry that this machine reaches, or oci:DIR of one that was copied here), or for "
+                "good with the setting base_image."
+            )
+            raise
+        self.keep(reference, found)
+        return found
+
+    def keep(self, reference: str, digest: str) -> None:
+        """Let this be what the default base `reference` means from now on."""
+        content = self._layout.json(digest)
+        media_type = str(content.get("mediaType") or (INDEX if "manifests" in content else MANIFEST))
+        self._layout.tag(default_tag(reference), Descriptor(media_type, digest, self._layout.size(digest)))
+
+    def _is_here(self, digest: str, platform: Platform) -> bool:
+        """Whether nothing must be fetched for that platform."""
+        try:
+            manifest = self._layout.json(self._choose(digest, digest, platform, None))
+            wanted = [Descriptor.of(item) for item in (manifest["config"], *manifest["layers"])]
+        except (Error, Malformed, KeyError):
+            return False
+        return all(self._layout.has(d.digest) and self._layout.size(d.digest) == d.size_bytes for d in wanted)
 
     def open(self, reference: str, digest: str, platform: Platform, python: str) -> Base:
         """The base of one platform from what `resolve` answered. `python` is X.Y, empty when none is needed.
@@ -113,11 +149,16 @@ class Bases:
             self._layout.add(source.read(digest), digest)
 
 
+def default_tag(reference: str) -> str:
+    """The name in the layout of the default base `reference`."""
+    return BASE_TAG + reference
+
+
 def _descriptor(reference: str, item: Any) -> Descriptor:
     try:
         return Descriptor.of(item)
-    except (KeyError, TypeError, ValueError) as problem:
-        raise InvalidFile(reference, f"has a descriptor that cannot be read ({problem!r})") from None
+    except Malformed as problem:
+        raise InvalidFile(reference, f"cannot be used: {problem}") from None
 
 
 def _layers(reference: str, manifest: dict[str, Any], config: dict[str, Any]) -> list[LayerBlob]:

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Sequence
 
-from argosy.errors import InvalidOption
+from argosy.errors import InvalidOption, StorageFailed
+from argosy.images.oci.attachments import BILL_TYPE, PROVENANCE_TYPE, attach
 from argosy.images.oci.base import Bases, Pull
 from argosy.images.oci.build import OciBuilder, Recipe
+from argosy.images.oci.described import layer_titles
 from argosy.images.oci.layout import OciLayout
-from argosy.images.oci.platforms import parse_platforms
+from argosy.images.oci.platforms import Platform, parse_platforms
+from argosy.images.oci.provenance import provenance
 from argosy.images.plan import plan
 from argosy.images.registry import ImageRegistry, manifest_contents
 from argosy.images.runtimes import runtime_digest
@@ -46,34 +49,73 @@ class OciImages:
         name: str,
         manifest: Manifest,
         description: str,
-        base: str,
+        base: str | None,
         platforms: Sequence[str],
         say: Callable[[str], None],
     ) -> Image:
-        """The image of a manifest on the base that `base` names now; the same two give the same digests."""
+        """The image of a manifest on the base that `base` names now, or on the default one; the same two give the same
+        digests."""
         check_name("image", name)
+        with self.layout.leases.hold():
+            return self._create(name, manifest, description, base, platforms, say)
+
+    def _create(
+        self,
+        name: str,
+        manifest: Manifest,
+        description: str,
+        named: str | None,
+        platforms: Sequence[str],
+        say: Callable[[str], None],
+    ) -> Image:
         wanted = parse_platforms(platforms)
-        say(f"Base {base}")
-        base_digest = self._bases.resolve(base, wanted)
+        base, base_digest = self._base(named, manifest.recipe.lock.python, wanted, say)
         # conda's packages bring their own Python: the base need not have one.
         python = "" if manifest.recipe.lock.conda else manifest.recipe.lock.python
         bases = [self._bases.open(base, base_digest, platform, python) for platform in wanted]
         models = manifest_contents(self._database, manifest)
         key = environment_key(manifest.recipe.lock, manifest.recipe.runtime.removeprefix("python:"))
         made = plan(manifest, models, key, runtime_digest(), self._version, base_digest)
-        named = Dependencies(
+        indexes = Dependencies(
             index_url=manifest.recipe.index_url, extra_index_urls=tuple(manifest.recipe.extra_index_urls)
         )
-        index = index_for(named, self._settings.index_url, self._settings.extra_index_url)
+        index = index_for(indexes, self._settings.index_url, self._settings.extra_index_url)
         recipe = Recipe(manifest, models, made, index, Channels.of(self._settings.conda_channels))
         built = [self._builder.build(recipe, each, platform, say) for each, platform in zip(bases, wanted, strict=True)]
+        # Loaded late: only builds need it.
+        from argosy.images.oci.bill import bill
+
+        for each, on, platform in zip(built, bases, wanted, strict=True):
+            facts = (manifest, models, made, platform, on.digest, each.digest)
+            attach(self.layout, each, {BILL_TYPE: bill(*facts), PROVENANCE_TYPE: provenance(*facts)})
+            say(f"{each.platform}: {each.digest}")
         image = self._images.create(name, manifest, made, description)
         image = self._images.set_oci(image, {each.platform: each.digest for each in built})
-        for each in built:
-            say(f"{each.platform}: {each.digest}")
         here = {p: d for p, d in image.oci.items() if self.layout.has(d)}
         self._builder.publish(image.reference, [self.layout.descriptor(d, p) for p, d in here.items()])
         return image
+
+    def _base(
+        self, named: str | None, python: str, platforms: Sequence[Platform], say: Callable[[str], None]
+    ) -> tuple[str, str]:
+        """Reference and digest."""
+        default = self._settings.base_image.replace("{python}", python)
+        say(f"Base {named or default}")
+        if named is None:
+            return default, self._bases.default(default, platforms)
+        found = self._bases.resolve(named, platforms)
+        if named == default:
+            self._bases.keep(named, found)
+        return named, found
+
+    def root(self, image: Image) -> str:
+        """The digest of the index over all platforms of an image. StorageFailed when it is not here any more."""
+        if not image.oci:
+            raise _not_oci(image)
+        tagged = self.layout.tags().get(image.reference)
+        if tagged is None or not self.layout.has(tagged.digest):
+            raise StorageFailed(f"The image {image.reference} is not in the image store. Build or pull it again.")
+        return tagged.digest
 
     def contents(self, image: Image) -> list[OciImage]:
         """What the image is made of on each platform that it was built for."""
@@ -83,9 +125,7 @@ class OciImages:
     def chosen(self, image: Image, platform: str | None) -> tuple[str, str]:
         """(platform, digest) of the manifest that is meant; a platform must be named when there are several."""
         if not image.oci:
-            raise InvalidOption(
-                "the image", image.reference, "it was not built as OCI. Build it with --builder oci --base BASE"
-            )
+            raise _not_oci(image)
         if platform is None and len(image.oci) == 1:
             return next(iter(image.oci.items()))
         if platform not in image.oci:
@@ -98,13 +138,18 @@ class OciImages:
 
     def _content(self, platform: str, digest: str) -> OciImage:
         manifest = self.layout.json(digest)
+        titles = layer_titles(manifest, self.layout.json(manifest["config"]["digest"]))
         layers = [
-            OciLayer(
-                str(layer["digest"]),
-                int(layer["size"]),
-                str((layer.get("annotations") or {}).get("io.argosy.layer", "base")),
-            )
-            for layer in manifest["layers"]
+            OciLayer(str(layer["digest"]), int(layer["size"]), title)
+            for layer, title in zip(manifest["layers"], titles, strict=True)
         ]
         base = str((manifest.get("annotations") or {}).get("org.opencontainers.image.base.digest", ""))
         return OciImage(platform, digest, base, layers)
+
+
+def _not_oci(image: Image) -> InvalidOption:
+    return InvalidOption(
+        "the image",
+        image.reference,
+        f"it was not built as OCI: `argosy image create -n {image.name} --manifest {image.manifest} --builder oci`",
+    )

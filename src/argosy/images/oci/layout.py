@@ -3,39 +3,55 @@
 `oci-layout`, `index.json` and `blobs/sha256/<hex>`, each written beside its place, synced and renamed. A tag comes into
 `index.json` after every blob it needs, so the layout is valid whenever a power cut or `kill -9` comes. What is still
 being written lies in `.incoming`, what was found out of blobs in `.known`; both may be deleted while nobody works.
+
+What is attached to an image (its bill of materials, its provenance) stands in `index.json` too, without a tag but with
+the digest of its subject: other tools pass over it, and the collector knows what keeps it.
 """
 
+import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from argosy.errors import InvalidFile, StorageFailed
+from argosy.images.leases import Leases
 from argosy.store.blobs import LocalBlobs
 
 INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 TAR = "application/vnd.oci.image.layer.v1.tar"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+SUBJECT = "io.argosy.subject"
 REF_NAME = "org.opencontainers.image.ref.name"
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LARGEST_JSON_BYTES = 16 << 20
+
+
+class Malformed(ValueError):
+    """Why bytes are no descriptor, manifest or index; callers know where these came from."""
 
 
 @dataclass(frozen=True)
 class Descriptor:
-    """What points at a blob."""
+    """What points at a blob. `platform` is `os/architecture[/variant]`, empty when nobody says; `urls` is where those
+    layers lie that registries do not hold."""
 
     media_type: str
     digest: str
     size_bytes: int
     platform: str = ""
     annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ""
+    urls: tuple[str, ...] = ()
 
     def json(self) -> dict[str, Any]:
         data: dict[str, Any] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size_bytes}
@@ -46,31 +62,50 @@ class Descriptor:
                 data["platform"]["variant"] = variant[0]
         if self.annotations:
             data["annotations"] = dict(self.annotations)
+        if self.artifact_type:
+            data["artifactType"] = self.artifact_type
+        if self.urls:
+            data["urls"] = list(self.urls)
         return data
 
     @classmethod
-    def of(cls, data: Mapping[str, Any]) -> "Descriptor":
-        """Raises KeyError, TypeError or ValueError when `data` is none."""
-        platform = data.get("platform") or {}
-        parts = [platform[key] for key in ("os", "architecture", "variant") if platform.get(key)]
+    def of(cls, data: Any) -> "Descriptor":
+        """Raises Malformed."""
+        if not isinstance(data, dict):
+            raise Malformed("it refers to something without a descriptor")
+        digest, size_bytes = data.get("digest"), data.get("size")
+        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+            raise Malformed(f"it refers to {str(digest)[:100]!r}, which is no sha256 digest")
+        if type(size_bytes) is not int or size_bytes < 0:
+            raise Malformed(f"it gives {digest} the size {size_bytes!r}")
+        platform, annotations, urls = data.get("platform"), data.get("annotations"), data.get("urls")
+        known = platform if isinstance(platform, dict) else {}
         return cls(
-            str(data["mediaType"]),
-            str(data["digest"]),
-            int(data["size"]),
-            "/".join(parts),
-            dict(data.get("annotations") or {}),
+            str(data.get("mediaType", "")),
+            digest,
+            size_bytes,
+            "/".join(str(known[key]) for key in ("os", "architecture", "variant") if known.get(key)),
+            {str(key): str(value) for key, value in annotations.items()} if isinstance(annotations, dict) else {},
+            str(data.get("artifactType", "")),
+            tuple(map(str, urls)) if isinstance(urls, list) else (),
         )
 
 
 class OciLayout:
-    """The layout in `root`, which is made when it is missing. One process at a time writes, with any threads."""
+    """The layout in `root`, which is made when it is missing. One process at a time writes, with any threads.
 
-    def __init__(self, root: Path) -> None:
+    Who builds, pushes or pulls holds `leases`, so that nothing is collected that they found or stored here.
+    """
+
+    def __init__(self, root: Path, leases: Leases | None = None) -> None:
         self.root = root
+        self.leases = leases or Leases()
         # For what a build unpacks; a crash may leave some behind.
         self.work = root / ".work"
         self._tagging = threading.Lock()
-        self._blobs = LocalBlobs(root / "blobs", flat=True, incoming=root / ".incoming")
+        self._blobs = LocalBlobs(
+            root / "blobs", True, root / ".incoming", lambda value: self.leases.use(f"sha256:{value}")
+        )
         try:
             (root / "blobs" / "sha256").mkdir(mode=0o700, parents=True, exist_ok=True)
             (root / ".known").mkdir(mode=0o700, exist_ok=True)
@@ -86,6 +121,7 @@ class OciLayout:
     # -- blobs ---------------------------------------------------------------------------------------------------
 
     def has(self, digest: str) -> bool:
+        self.leases.use(digest)
         return self._blobs.has(_hex(digest))
 
     def size(self, digest: str) -> int:
@@ -118,9 +154,44 @@ class OciLayout:
         return self.add([canonical(value)])
 
     def json(self, digest: str) -> dict[str, Any]:
-        """The manifest, index or config of this digest. InvalidFile when the blob is no such thing."""
+        """The manifest, index or config of this digest. InvalidFile when the blob is no such thing, StorageFailed when
+        it is corrupt."""
+        if not self._blobs.has(_hex(digest)):
+            raise _gone(digest)
         with self.open(digest) as stream:
-            return parse_json(stream.read(_LARGEST_JSON_BYTES), digest)
+            raw = stream.read(_LARGEST_JSON_BYTES)
+        if f"sha256:{hashlib.sha256(raw).hexdigest()}" != digest:
+            self.verify(digest)
+        return parse_json(raw, digest)
+
+    def verify(self, digest: str) -> None:
+        """Read the blob again. One that is corrupt is removed, so that the next build or pull writes it anew: nobody
+        can use it, and one of the right size would be taken for whole. Raises StorageFailed."""
+        try:
+            self._blobs.verify(_hex(digest))
+        except StorageFailed as problem:
+            if not self._blobs.has(_hex(digest)):
+                raise _gone(digest) from problem
+            self._blobs.delete(_hex(digest))
+            raise StorageFailed(
+                f"The blob {digest} in {self.root} was corrupt: its bytes have changed on the disk. It was removed. "
+                "Build or pull the image again, which stores it anew; check the disk.",
+                {"digest": digest},
+            ) from problem
+
+    def digests(self) -> dict[str, int]:
+        """All blobs and their sizes in bytes."""
+        found = {}
+        for path in (self.root / "blobs" / "sha256").iterdir():
+            try:
+                found[f"sha256:{path.name}"] = path.stat().st_size
+            except FileNotFoundError:
+                continue
+        return found
+
+    def collect(self, digest: str) -> bool:
+        """Delete the blob unless somebody who holds a lease uses it; whether it was deleted."""
+        return self.leases.remove(digest, lambda: self._blobs.delete(_hex(digest)))
 
     def descriptor(self, digest: str, platform: str = "") -> Descriptor:
         """What points at a manifest that is here."""
@@ -139,23 +210,48 @@ class OciLayout:
         named = Descriptor(
             descriptor.media_type, descriptor.digest, descriptor.size_bytes, descriptor.platform, {REF_NAME: name}
         )
-        with self._changing(name) as manifests:
-            manifests.append(named.json())
+        self._change(lambda entries: [*(e for e in entries if e.annotations.get(REF_NAME) != name), named])
 
     def untag(self, name: str) -> None:
         """Nothing happens when there is no such tag. The blobs stay."""
-        with self._changing(name):
-            pass
+        self._change(lambda entries: [entry for entry in entries if entry.annotations.get(REF_NAME) != name])
 
-    @contextmanager
-    def _changing(self, name: str) -> Iterator[list[Any]]:
-        """The entries of the index without that of `name`; what the block makes of them is written."""
+    def attach(self, subject: str, artifacts: Sequence[Descriptor]) -> None:
+        """Let these manifests belong to the manifest `subject`, in place of others of the same type."""
+        types = {artifact.artifact_type for artifact in artifacts}
+        named = [
+            Descriptor(a.media_type, a.digest, a.size_bytes, "", {SUBJECT: subject}, a.artifact_type) for a in artifacts
+        ]
+        self._change(
+            lambda entries: [
+                *(e for e in entries if e.annotations.get(SUBJECT) != subject or e.artifact_type not in types),
+                *named,
+            ]
+        )
+
+    def attached(self, subject: str = "") -> list[Descriptor]:
+        """What belongs to the manifest `subject`, or all that belongs to any."""
+        found = [Descriptor.of(item) for item in self._index()["manifests"]]
+        return [
+            entry for entry in found if SUBJECT in entry.annotations and subject in ("", entry.annotations[SUBJECT])
+        ]
+
+    def detach(self, subjects: Iterable[str]) -> None:
+        """Forget what belongs to these. The blobs stay."""
+        gone = set(subjects)
+        self._change(lambda entries: [entry for entry in entries if entry.annotations.get(SUBJECT) not in gone])
+
+    def _change(self, change: Callable[[list[Descriptor]], list[Descriptor]]) -> None:
+        """Replace the entries of the index, in one step."""
         with self._tagging:
             index = self._index()
-            others = [m for m in index["manifests"] if (m.get("annotations") or {}).get(REF_NAME) != name]
-            yield others
+            known = [Descriptor.of(item) for item in index["manifests"]]
+            changed = change(known)
+            if changed == known:
+                return
             try:
-                self._write(self.root / "index.json", canonical({**index, "manifests": others}))
+                content = canonical({**index, "manifests": [entry.json() for entry in changed]})
+                self._write(self.root / "index.json", content)
             except OSError as problem:
                 raise _failed(self.root, problem) from problem
 
@@ -179,6 +275,14 @@ class OciLayout:
             self._write(self.root / ".known" / key, canonical(value))
         except OSError as problem:
             raise _failed(self.root, problem) from problem
+
+    def forget_lost(self) -> None:
+        """Drop what is remembered of blobs that are gone."""
+        for path in (self.root / ".known").iterdir():
+            about = f"sha256:{path.name.removeprefix('base-')}" if path.name.startswith("base-") else None
+            digest = about or str((self.recall(path.name) or {}).get("digest"))
+            if not _DIGEST.fullmatch(digest) or not self._blobs.has(_hex(digest)):
+                path.unlink(missing_ok=True)
 
     @staticmethod
     def _write(path: Path, content: bytes) -> None:
@@ -214,10 +318,9 @@ def parse_json(raw: bytes, where: str) -> dict[str, Any]:
 
 
 def _hex(digest: str) -> str:
-    algorithm, _, value = digest.partition(":")
-    if algorithm != "sha256" or len(value) != 64 or set(value) - set("0123456789abcdef"):
+    if not _DIGEST.fullmatch(digest):
         raise InvalidFile(f"the digest {digest[:100]!r}", "must be sha256: and 64 hexadecimal digits in lower case")
-    return value
+    return digest.removeprefix("sha256:")
 
 
 def _gone(digest: str) -> StorageFailed:

@@ -104,7 +104,7 @@ def _apply(layout: OciLayout, layer: LayerBlob, files: dict[str, _File]) -> None
     digest = layer.descriptor.digest
     with layout.open(digest) as raw:
         try:
-            stream = _Hashed(_unpacked(raw, layer.descriptor.media_type, digest))
+            stream = _Hashed(unpacked(raw, layer.descriptor.media_type, digest))
             own: set[str] = set()
             with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|") as tar:
                 for entry in tar:
@@ -154,14 +154,15 @@ def _remove(files: dict[str, _File], folder: str, own: set[str]) -> None:
         del files[path]
 
 
-def _unpacked(raw: BinaryIO, media_type: str, digest: str) -> BinaryIO:
+def unpacked(raw: BinaryIO, media_type: str, digest: str) -> BinaryIO:
+    """The tar of a layer. InvalidFile for a compression that is not known."""
     if media_type.endswith("gzip"):
         return cast(BinaryIO, gzip.GzipFile(fileobj=raw))
     if media_type.endswith("tar"):
         return raw
     raise InvalidFile(
-        f"the base's layer {digest}",
-        f"has the type {media_type}, and only tar and gzip can be read. Convert the base: "
+        f"the layer {digest}",
+        f"has the type {media_type}, and only tar and gzip can be read. Convert the image: "
         "skopeo copy --dest-compress-format gzip SOURCE oci:DIR:TAG",
     )
 

@@ -2,7 +2,9 @@
 
 import gzip
 import hashlib
+import posixpath
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,9 @@ from argosy.images.oci.layout import CONFIG, MANIFEST, REF_NAME, TAR, Descriptor
 
 _CHUNK_BYTES = 1 << 20
 _LARGEST_JSON_BYTES = 16 << 20
+# Far more than any image has; an archive may name millions.
+_MOST_MEMBERS = 100_000
+_LONGEST_CHAIN = 20
 
 
 class Source(Protocol):
@@ -23,6 +28,9 @@ class Source(Protocol):
     def top(self) -> Descriptor: ...
 
     def read(self, digest: str) -> Iterator[bytes]: ...
+
+    def title(self) -> str:
+        """What the image is called in there, empty when nobody says."""
 
 
 @contextmanager
@@ -37,9 +45,25 @@ def open_source(reference: str) -> Iterator[Source]:
         return
     try:
         with tarfile.open(path) as tar:
-            yield _OciArchive(reference, tar, tag) if kind == "oci-archive" else _DockerArchive(reference, tar)
-    except (tarfile.TarError, OSError, EOFError, gzip.BadGzipFile) as problem:
+            yield _OciArchive(reference, tar, tag) if kind == "oci-archive" else _DockerArchive(reference, tar, tag)
+    except (tarfile.TarError, OSError, EOFError, gzip.BadGzipFile, zlib.error) as problem:
         raise InvalidFile(path, f"cannot be read as an archive ({problem})") from problem
+
+
+@contextmanager
+def open_archive(path: Path, tag: str = "") -> Iterator[Source]:
+    """An archive of either kind, whichever it is; `tag` tells one of several images. Raises InvalidFile."""
+    try:
+        with tarfile.open(path) as tar:
+            names = members(tar)
+            if "index.json" in names:
+                yield _OciArchive("the archive", tar, tag)
+            elif "manifest.json" in names:
+                yield _DockerArchive("the archive", tar, tag)
+            else:
+                raise InvalidFile("the archive", "is no image: it has neither index.json nor manifest.json")
+    except (tarfile.TarError, OSError, EOFError, gzip.BadGzipFile, zlib.error) as problem:
+        raise InvalidFile("the archive", f"cannot be read as a tar file ({problem})") from problem
 
 
 def _split(text: str) -> tuple[Path, str]:
@@ -55,11 +79,11 @@ def _chosen(reference: str, index: Mapping[str, Any], tag: str) -> Descriptor:
     try:
         entries = [Descriptor.of(item) for item in index["manifests"]]
     except (KeyError, TypeError, ValueError) as problem:
-        raise InvalidFile(reference, f"its index.json cannot be read ({problem!r})") from None
+        raise InvalidFile(reference, f"its index.json cannot be used: {problem}") from None
     named = [entry for entry in entries if not tag or entry.annotations.get(REF_NAME) == tag]
     if len({entry.digest for entry in named}) != 1:
         tags = ", ".join(sorted(entry.annotations.get(REF_NAME, "untagged") for entry in entries)) or "nothing"
-        raise InvalidOption("--base", reference, f"it must name one image, and there are: {tags}. Write oci:DIR:TAG")
+        raise InvalidOption("the image", reference, f"it must name one image by its tag, and there are: {tags}")
     return named[0]
 
 
@@ -70,6 +94,9 @@ class _Folder:
     def top(self) -> Descriptor:
         path = self._folder / "index.json"
         return _chosen(self.reference, parse_json(path.read_bytes(), str(path)), self._tag)
+
+    def title(self) -> str:
+        return self.top().annotations.get(REF_NAME, "")
 
     def read(self, digest: str) -> Iterator[bytes]:
         algorithm, _, value = digest.partition(":")
@@ -87,8 +114,11 @@ class _OciArchive:
         self._members = members(tar)
 
     def top(self) -> Descriptor:
-        raw = b"".join(read_member(self._tar, self._members, "index.json"))
+        raw = _text(self._tar, self._members, "index.json")
         return _chosen(self.reference, parse_json(raw, f"{self.reference}: index.json"), self._tag)
+
+    def title(self) -> str:
+        return self.top().annotations.get(REF_NAME, "")
 
     def read(self, digest: str) -> Iterator[bytes]:
         algorithm, _, value = digest.partition(":")
@@ -98,19 +128,19 @@ class _OciArchive:
 class _DockerArchive:
     """What `docker save` and `podman save` write: one image becomes an OCI manifest over the very same layers."""
 
-    def __init__(self, reference: str, tar: tarfile.TarFile) -> None:
-        self.reference, self._tar = reference, tar
+    def __init__(self, reference: str, tar: tarfile.TarFile, tag: str) -> None:
+        self.reference, self._tar, self._tag = reference, tar, tag
         self._members = members(tar)
         self._places: dict[str, str] = {}
         self._manifest = b""
 
     def top(self) -> Descriptor:
-        raw = b"".join(read_member(self._tar, self._members, "manifest.json"))
-        images = parse_json(b'{"images":' + raw + b"}", f"{self.reference}: manifest.json")["images"]
-        if not isinstance(images, list) or len(images) != 1:
-            raise InvalidFile(self.reference, "must hold exactly one image")
-        config = self._descriptor(str(images[0]["Config"]), CONFIG)
-        layers = [self._descriptor(str(name), "") for name in images[0]["Layers"]]
+        image = self._image()
+        try:
+            config = self._descriptor(str(image["Config"]), CONFIG)
+            layers = [self._descriptor(str(name), "") for name in image["Layers"]]
+        except (KeyError, TypeError) as problem:
+            raise InvalidFile(self.reference, f"its manifest.json cannot be used ({problem!r})") from None
         self._manifest = canonical(
             {
                 "schemaVersion": 2,
@@ -127,6 +157,22 @@ class _DockerArchive:
             return read_member(self._tar, self._members, self._places[digest])
         return iter([self._manifest])
 
+    def title(self) -> str:
+        return next(iter(_tags(self._image())), "")
+
+    def _image(self) -> dict[str, Any]:
+        raw = _text(self._tar, self._members, "manifest.json")
+        images = parse_json(b'{"images":' + raw + b"}", f"{self.reference}: manifest.json")["images"]
+        if not isinstance(images, list):
+            raise InvalidFile(self.reference, "its manifest.json is no list")
+        named = [i for i in images if isinstance(i, dict) and (not self._tag or self._tag in _tags(i))]
+        if len(named) != 1:
+            tags = ", ".join(tag for image in images if isinstance(image, dict) for tag in _tags(image)) or "untagged"
+            raise InvalidOption(
+                "the image", self.reference, f"it must name one image by its tag, and there are: {tags}"
+            )
+        return named[0]
+
     def _descriptor(self, name: str, media_type: str) -> Descriptor:
         whole, size_bytes, head = hashlib.sha256(), 0, b""
         for chunk in read_member(self._tar, self._members, name):
@@ -139,16 +185,42 @@ class _DockerArchive:
         return Descriptor(media_type or packed, digest, size_bytes)
 
 
+def _tags(image: Mapping[str, Any]) -> list[str]:
+    tags = image.get("RepoTags")
+    return [str(tag) for tag in tags] if isinstance(tags, list) else []
+
+
 def members(tar: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
-    return {entry.name.removeprefix("./"): entry for entry in tar}
+    """By name. Nothing is ever unpacked to where a name says."""
+    found = {}
+    for count, entry in enumerate(tar):
+        if count >= _MOST_MEMBERS:
+            raise InvalidFile("the archive", f"holds more than {_MOST_MEMBERS:,} files, which no image does")
+        found[entry.name.removeprefix("./")] = entry
+    return found
+
+
+def _text(tar: tarfile.TarFile, found: Mapping[str, tarfile.TarInfo], name: str) -> bytes:
+    """A JSON file of the archive."""
+    raw = b""
+    for chunk in read_member(tar, found, name):
+        raw += chunk
+        if len(raw) > _LARGEST_JSON_BYTES:
+            raise InvalidFile(name, f"is larger than {_LARGEST_JSON_BYTES:,} bytes, which no such file is")
+    return raw
 
 
 def read_member(tar: tarfile.TarFile, found: Mapping[str, tarfile.TarInfo], name: str) -> Iterator[bytes]:
     """Raises InvalidFile when there is no such file. Links within the archive are followed (Docker makes some)."""
     entry = found.get(name)
-    stream = tar.extractfile(entry) if entry is not None and (entry.isfile() or entry.issym()) else None
+    for _ in range(_LONGEST_CHAIN):
+        if entry is None or not (entry.issym() or entry.islnk()):
+            break
+        base = posixpath.dirname(entry.name) if entry.issym() else ""
+        entry = found.get(posixpath.normpath(posixpath.join(base, entry.linkname)))
+    stream = tar.extractfile(entry) if entry is not None and entry.isfile() else None
     if stream is None:
-        raise InvalidFile(tar.name, f"has no file {name}")
+        raise InvalidFile("the archive", f"has no file {name}")
     with stream:
         while chunk := stream.read(_CHUNK_BYTES):
             yield chunk

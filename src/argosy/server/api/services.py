@@ -8,8 +8,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from argosy.errors import Conflict, InvalidOption, NotFound, PreconditionFailed
+from argosy.errors import Conflict, InvalidOption, NotFound, PreconditionFailed, UserError
+from argosy.images.build import check_process
 from argosy.records import (
+    Environment,
     Operation,
     Page,
     Reference,
@@ -96,8 +98,8 @@ def router(control: Control) -> APIRouter:
     def usage(name: str) -> ServiceUsage:
         found = _service(control, services.get(name))
         sample = None
-        if found.manifest:
-            samples = control.manifests.get(Reference.parse("manifest", found.manifest)).recipe.samples
+        if found.image:
+            samples = control.images.content(Reference.parse("image", found.image))[1].recipe.samples
             sample = samples[0]["input"] if samples else None
         return usage_record(found, sample, control.ca_file)
 
@@ -172,7 +174,7 @@ def _check_new(control: Control, body: ServiceBody) -> dict[str, Any]:
     """Everything that can be refused at once is, so that no operation fails later for it."""
     if body.name in control.services.names():
         raise Conflict(f"Service {body.name} exists already. Change it with `argosy service update {body.name}`.")
-    control.environments.get(body.environment)
+    environment = control.environments.get(body.environment)
     settings = changed(ServiceSettings(), body.settings)
     if body.replicas is not None:
         check_replicas(body.replicas)
@@ -180,7 +182,7 @@ def _check_new(control: Control, body: ServiceBody) -> dict[str, Any]:
             raise InvalidOption("replicas", body.replicas, "the autoscaler sets it; give min_replicas and max_replicas")
     request = body.model_dump(mode="json", exclude={"image", "recipe"})
     request["replicas"] = 1 if body.replicas is None else body.replicas
-    return request | _source(control, body.name, body.image, body.recipe)
+    return request | _source(control, body.name, environment, body.image, body.recipe)
 
 
 def _check_changes(control: Control, stored: Stored, body: ServiceChanges) -> dict[str, Any]:
@@ -203,22 +205,34 @@ def _check_changes(control: Control, stored: Stored, body: ServiceChanges) -> di
             {"from": _live_manifest(control, stored), **given}
             | ({"models": body.models} if body.models is not None else {})
         )
-    return request | _source(control, stored.name, body.image, recipe)
+    environment = control.environments.get(stored.environment)
+    return request | _source(control, stored.name, environment, body.image, recipe)
 
 
 def _live_manifest(control: Control, stored: Stored) -> str:
-    manifest = _service(control, stored).manifest
+    service = _service(control, stored)
+    manifest = service.manifest
+    if manifest is None and service.image is not None:
+        raise UserError(
+            f"Service {stored.name} runs the image {service.image}, which was built elsewhere: there is no manifest "
+            "here to change. Update the service with --image."
+        )
     if manifest is None:
         raise NotFound("revision", f"{stored.name}/1")
     return manifest
 
 
-def _source(control: Control, service: str, image: str | None, recipe: ManifestBody | None) -> dict[str, Any]:
+def _source(
+    control: Control, service: str, environment: Environment, image: str | None, recipe: ManifestBody | None
+) -> dict[str, Any]:
     """What to deploy: exactly one of an image and a recipe."""
     if (image is None) == (recipe is None):
         raise InvalidOption("image", image, "give either an image or the recipe of one")
     if image is not None:
-        return {"image": control.images.get(Reference.parse("image", image)).reference}
+        found = control.images.get(Reference.parse("image", image))
+        if environment.kind == "process":
+            check_process(found)
+        return {"image": found.reference}
     assert recipe is not None
     return {"recipe": {**recipe.stored(), "name": recipe.name or service}, "image_name": service}
 
