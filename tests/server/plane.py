@@ -101,7 +101,9 @@ class Plane:
             images=shelf.images,
             image_builder=FakeBuilder(shelf),  # type: ignore[arg-type]
             registries=Registries(Logins(home.registries, Vault(new_key())), patience=Patience(first_s=0.01)),
-            oci=OciImages(OciLayout(home.oci), Settings(), shelf.database, shelf.images, shelf.blobs.path, "0.1.0"),
+            oci=OciImages(
+                OciLayout(home.oci), Settings(), shelf.database, shelf.images, shelf.blobs.path, "0.1.0", home.logs
+            ),
             environments=EnvironmentRegistry(shelf.database),
             services=services.registry,
             keyring=services.keyring,

@@ -187,6 +187,7 @@ class AsyncImages(AsyncGroup):
     versions = awaitable(images.versions)
     show = awaitable(images.show)
     save = awaitable(images.save)
+    logs = awaitable(images.logs)
     delete = awaitable(images.delete)
 
 

@@ -108,7 +108,9 @@ class ControlPlane:
         images = ImageRegistry(database)
         builder = ImageBuilder(home, settings, database, images, blobs.path, __version__)
         registries = Registries(Logins(home.registries, vault), settings.registry_ca_file)
-        oci = OciImages(OciLayout(home.oci), settings, database, images, blobs.path, __version__, registries.pull)
+        layout = OciLayout(home.oci)
+        build_logs = home.logs / "images"
+        oci = OciImages(layout, settings, database, images, blobs.path, __version__, build_logs, registries.pull)
         keyring = Keyring(database, vault)
         services = ServiceRegistry(database, keyring)
         environments = EnvironmentRegistry(database)

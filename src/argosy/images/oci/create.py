@@ -1,12 +1,17 @@
 """Images of manifests as OCI: base, plan, layers, index, row, in that order, so that nothing is half registered."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from argosy.errors import InvalidOption
-from argosy.images.oci.base import Bases, Pull
+from argosy.images.docker.build import BASE_DIGEST, BASE_NAME, STEPS, DockerBuilder, DockerSteps
+from argosy.images.docker.log import BuildLog, read_log
+from argosy.images.oci.base import LOCAL_KINDS, Base, Bases, Pull
 from argosy.images.oci.build import OciBuilder, Recipe
+from argosy.images.oci.layers import BASE, TITLE
 from argosy.images.oci.layout import OciLayout
-from argosy.images.oci.platforms import parse_platforms
+from argosy.images.oci.platforms import Platform, parse_platforms
 from argosy.images.plan import plan
 from argosy.images.registry import ImageRegistry, manifest_contents
 from argosy.images.runtimes import runtime_digest
@@ -14,13 +19,17 @@ from argosy.images.unpack import BlobPath
 from argosy.images.venvs import environment_key
 from argosy.manifests.dependencies import Dependencies
 from argosy.manifests.lock import index_for
+from argosy.manifests.uv import Index
 from argosy.records import Image, Manifest, OciImage, OciLayer, Reference, check_name
 from argosy.settings import Settings
 from argosy.store.db import Database
 
 
 class OciImages:
-    """Builds images into the layout, shows and forgets them. `pull` fetches bases from registries, if there is one."""
+    """Builds images into the layout, shows and forgets them.
+
+    `logs` is the folder of build logs; `pull` fetches bases from registries, if there is one.
+    """
 
     def __init__(
         self,
@@ -30,6 +39,7 @@ class OciImages:
         images: ImageRegistry,
         blob_path: BlobPath,
         version: str,
+        logs: Path,
         pull: Pull | None = None,
     ) -> None:
         self.layout = layout
@@ -39,6 +49,8 @@ class OciImages:
         self._version = version
         self._bases = Bases(layout, pull)
         self._builder = OciBuilder(layout, blob_path)
+        self._docker = DockerBuilder(layout, blob_path)
+        self._logs = logs
 
     def create(
         self,
@@ -48,23 +60,60 @@ class OciImages:
         base: str,
         platforms: Sequence[str],
         say: Callable[[str], None],
+        steps: DockerSteps | None = None,
     ) -> Image:
-        """The image of a manifest on the base that `base` names now; the same two give the same digests."""
+        """The image of a manifest on the base that `base` names now; the same two give the same digests.
+
+        With `steps` they run on the base before, which gives other digests each time that they really run.
+        """
         check_name("image", name)
         wanted = parse_platforms(platforms)
         say(f"Base {base}")
         base_digest = self._bases.resolve(base, wanted)
-        python = manifest.recipe.lock.python
-        bases = [self._bases.open(base, base_digest, platform, python) for platform in wanted]
-        models = manifest_contents(self._database, manifest)
-        key = environment_key(manifest.recipe.lock, manifest.recipe.runtime.removeprefix("python:"))
-        made = plan(manifest, models, key, runtime_digest(), self._version, base_digest)
+        if steps is None:
+            python = manifest.recipe.lock.python
+            bases = [self._bases.open(base, base_digest, platform, python) for platform in wanted]
+            return self._build(name, manifest, description, base_digest, bases, wanted, say)
+        parts = self._bases.parts(base, base_digest, wanted[0])
+        with BuildLog(self._logs, name, say) as log:
+            derived = self._with_steps(name, manifest, parts, wanted[0], steps, log)
+            image = self._build(name, manifest, description, derived.digest, [derived], wanted, say)
+            log.keep(image.version)
+        return image
+
+    def log(self, name: str, version: int | None) -> str:
+        """Of the build of one version, or of the last build under this name, also one that failed."""
+        return read_log(self._logs, name, version)
+
+    def _with_steps(
+        self, name: str, manifest: Manifest, base: Base, platform: Platform, steps: DockerSteps, log: BuildLog
+    ) -> Base:
+        index = self._index(manifest)
+        derived = self._docker.derive(base, platform, steps, manifest.recipe.files, index, name, log)
+        made = self._bases.open(base.reference, derived, platform, manifest.recipe.lock.python)
+        names = {} if base.reference.startswith(LOCAL_KINDS) else {BASE_NAME: base.reference}
+        return replace(made, annotations={BASE_DIGEST: base.digest, STEPS: steps.text, **names})
+
+    def _index(self, manifest: Manifest) -> Index:
         named = Dependencies(
             index_url=manifest.recipe.index_url, extra_index_urls=tuple(manifest.recipe.extra_index_urls)
         )
-        recipe = Recipe(
-            manifest, models, made, index_for(named, self._settings.index_url, self._settings.extra_index_url)
-        )
+        return index_for(named, self._settings.index_url, self._settings.extra_index_url)
+
+    def _build(
+        self,
+        name: str,
+        manifest: Manifest,
+        description: str,
+        base_digest: str,
+        bases: Sequence[Base],
+        wanted: Sequence[Platform],
+        say: Callable[[str], None],
+    ) -> Image:
+        models = manifest_contents(self._database, manifest)
+        key = environment_key(manifest.recipe.lock, manifest.recipe.runtime.removeprefix("python:"))
+        made = plan(manifest, models, key, runtime_digest(), self._version, base_digest)
+        recipe = Recipe(manifest, models, made, self._index(manifest))
         built = [self._builder.build(recipe, each, platform, say) for each, platform in zip(bases, wanted, strict=True)]
         image = self._images.create(name, manifest, made, description)
         image = self._images.set_oci(image, {each.platform: each.digest for each in built})
@@ -101,7 +150,7 @@ class OciImages:
             OciLayer(
                 str(layer["digest"]),
                 int(layer["size"]),
-                str((layer.get("annotations") or {}).get("io.argosy.layer", "base")),
+                str((layer.get("annotations") or {}).get(TITLE, BASE)),
             )
             for layer in manifest["layers"]
         ]
