@@ -36,7 +36,7 @@ def docker_socket(dockerd: str) -> Iterator[str]:
     network = ["--bridge=none", "--iptables=false"]
     with (folder / "log").open("wb") as log:
         daemon = subprocess.Popen(
-            [dockerd, *places, *network, "-H", f"unix://{folder / 'api.sock'}"], stdout=log, stderr=log
+            [dockerd, *map(str, places), *network, "-H", f"unix://{folder / 'api.sock'}"], stdout=log, stderr=log
         )
     try:
         _wait_for(folder / "api.sock", daemon)

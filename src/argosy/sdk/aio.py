@@ -188,6 +188,8 @@ class AsyncImages(AsyncGroup):
     show = awaitable(images.show)
     save = awaitable(images.save)
     logs = awaitable(images.logs)
+    dockerfile = awaitable(images.dockerfile)
+    build_context = awaitable(images.build_context)
     delete = awaitable(images.delete)
 
 

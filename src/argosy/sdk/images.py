@@ -83,6 +83,26 @@ def save(
     return (yield from downloads.fetch_archive(path, {"platform": platform}, target, overwrite, total, on_progress))
 
 
+def dockerfile(reference: str, *, platform: str | None = None) -> Flow[str]:
+    """What builds the image by hand; `build_context` fetches it with all it needs."""
+    path = f"{versioned('images', 'image', reference)}/dockerfile"
+    response = yield from call(Request("GET", path, query={"platform": platform}))
+    return response.content.decode()
+
+
+def build_context(
+    reference: str,
+    target: str | os.PathLike[str],
+    *,
+    platform: str | None = None,
+    overwrite: bool = False,
+    on_progress: Progress | None = None,
+) -> Flow[Path]:
+    """The Dockerfile of an OCI image with all it needs beside it as the archive `target`."""
+    path = f"{versioned('images', 'image', reference)}/context"
+    return (yield from downloads.fetch_archive(path, {"platform": platform}, target, overwrite, 0, on_progress))
+
+
 def logs(reference: str) -> Flow[str]:
     """What the steps of a build wrote: of a version, or with a name alone of the last build, also one that failed."""
     named = Reference.parse("image", reference)

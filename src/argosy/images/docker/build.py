@@ -164,7 +164,10 @@ class _Bench:
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._engine is not None:
-            self._engine.clean(self._build)
+            try:
+                self._engine.clean(self._build)
+            finally:
+                self._engine.close()
 
     def run(
         self, digest: str, layers: Sequence[LayerBlob], step: Step, variables: Mapping[str, str], log: BuildLog

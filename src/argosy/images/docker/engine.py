@@ -96,7 +96,7 @@ class Engine:
             made = self._api.exec_create(
                 container, list(command), environment=dict(variables), user="0", workdir="/", stdin=False
             )
-            yield from self._api.exec_start(made["Id"], stream=True)
+            yield from self._written(made["Id"])
             code = self._api.exec_inspect(made["Id"])["ExitCode"]
             if code is None:
                 raise self._refusal("run a step", "it was ended from outside")
@@ -119,6 +119,24 @@ class Engine:
             # The newest first, since each is the parent of the next.
             for name in sorted((n for n in names if n.startswith(f"{_REPOSITORY}:{build}-")), reverse=True):
                 self._api.remove_image(name, force=True)
+
+    def close(self) -> None:
+        self._api.close()
+
+    def _written(self, exec_id: str) -> Iterator[bytes]:
+        """What `exec_start` of the package streams too, with the connection closed afterwards."""
+        from docker.utils import socket
+
+        frames: Any = socket.frames_iter
+        stream = self._api.exec_start(exec_id, socket=True)
+        try:
+            # A step may be silent for hours.
+            stream._sock.settimeout(None)
+            for _, piece in frames(stream, tty=False):
+                yield piece
+        finally:
+            stream._response.close()
+            stream.close()
 
     @contextlib.contextmanager
     def _asking(self, what: str) -> Iterator[None]:

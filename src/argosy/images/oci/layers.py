@@ -66,12 +66,13 @@ def known_layer(layout: OciLayout, key: str, title: str) -> LayerBlob | None:
 
 def write_layer(layout: OciLayout, key: str, title: str, files: Mapping[str, Content]) -> LayerBlob:
     """A layer of `files` by their path in the image (`opt/argosy/...`), streamed into the layout."""
-    digest, size_bytes = layout.add(_tar(files))
+    digest, size_bytes = layout.add(tar_of(files))
     layout.remember(key, {"digest": digest, "size": size_bytes})
     return LayerBlob(Descriptor(TAR, digest, size_bytes), digest, title)
 
 
-def _tar(files: Mapping[str, Content]) -> Iterator[bytes]:
+def tar_of(files: Mapping[str, Content]) -> Iterator[bytes]:
+    """The archive of these files by their path."""
     for path in _sorted(files):
         content = files.get(path)
         entry = tarfile.TarInfo(path)

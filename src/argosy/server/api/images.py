@@ -8,8 +8,10 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from argosy.errors import InvalidOption
+from argosy.images.docker import dockerfile as docker
 from argosy.images.docker.steps import check_sources, parse
 from argosy.images.oci.archive import archive
+from argosy.images.oci.layers import tar_of
 from argosy.images.oci.platforms import own_platform, parse_platforms
 from argosy.records import Image, Operation, Page, Reference, check_name
 from argosy.server.api.answers import Cursor, IdempotencyKey, Limit, accepted, reference
@@ -74,6 +76,21 @@ def router(control: Control) -> APIRouter:
         size_bytes, content = archive(layout, image.reference, layout.descriptor(digest, chosen))
         headers = {"content-length": str(size_bytes), "etag": f'"{digest}"'}
         return StreamingResponse(content, media_type="application/x-tar", headers=headers)
+
+    @routes.get("/{name}/{version}/dockerfile", response_class=PlainTextResponse)
+    def dockerfile(name: str, version: str, platform: str | None = None) -> str:
+        """What builds the image by hand, with the context beside it."""
+        image = images.get(reference("image", name, version))
+        return docker.dockerfile(control.oci.layout, image.reference, control.oci.chosen(image, platform)[1])
+
+    @routes.get("/{name}/{version}/context", response_class=StreamingResponse)
+    def context(name: str, version: str, platform: str | None = None) -> StreamingResponse:
+        """The Dockerfile with all it needs beside it, as an archive."""
+        image, manifest, _ = images.content(reference("image", name, version))
+        digest = control.oci.chosen(image, platform)[1]
+        files, blobs = manifest.recipe.files, control.blobs.path
+        content = docker.context(control.oci.layout, image.reference, digest, files, blobs)
+        return StreamingResponse(tar_of(content), media_type="application/x-tar")
 
     @routes.delete("/{name}/{version}", status_code=204)
     def delete(name: str, version: str) -> None:
