@@ -15,7 +15,7 @@ import pytest
 from argosy.images.oci.layout import OciLayout
 from conftest import Require
 from e2e.containers import Podman
-from e2e.engines import podman_socket
+from e2e.engine_sockets import podman_socket
 from e2e.running import Argosy
 from e2e.test_oci_image import ASK, base, iris
 
@@ -120,13 +120,10 @@ def test_a_control_plane_killed_in_a_step_finishes_the_build_later(
         assert time.monotonic() < deadline
         time.sleep(0.1)
     psutil.Process(argosy.address["pid"]).kill()
-    waiting.wait(60)
     tags = set(OciLayout(argosy.home / "oci").tags())
     assert tags == {"iris:1"}, "nothing is half-tagged"
     argosy.ok("up")
-    while "iris:2" not in {f"iris:{one['version']}" for one in argosy.json("image", "list")}:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    assert waiting.wait(300) == 0, "who waits meanwhile gets the image"
     assert "kept from an earlier build" in argosy.ok("image", "logs", "iris:2").out
     while (left := _left(engine[0])) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -134,7 +131,7 @@ def test_a_control_plane_killed_in_a_step_finishes_the_build_later(
 
 
 def test_the_dockerfile_builds_the_same_by_hand(
-    argosy: Argosy, image: str, base: tuple[str, str], engine: tuple[str, Podman], iris: Path, tmp_path: Path
+    argosy: Argosy, image: str, engine: tuple[str, Podman], iris: Path, tmp_path: Path
 ) -> None:
     podman = engine[1]
     printed = argosy.ok("image", "dockerfile", image).out
@@ -143,11 +140,11 @@ def test_the_dockerfile_builds_the_same_by_hand(
     folder = tmp_path / "context"
     shutil.unpack_archive(tmp_path / "context.tar", folder, filter="data")
     assert (folder / "Dockerfile").read_text() == printed
-    podman("pull", base[0])
-    name = podman("images", "--format", "{{.ID}}", "--filter", "label=python").stdout.split()[-1]
-    built = podman(
-        "build", "--network", "host", "--build-arg", f"BASE={name}", "-t", "byhand", str(folder), check=False
-    )
+    # The base of these tests has no history, which Podman's build does not take: the same files as an image with one.
+    files = argosy.json("image", "show", image)["contents"][0]["layers"][0]["digest"]
+    podman("import", str(OciLayout(argosy.home / "oci").path(files)), "localhost/base:1")
+    options = ["--network", "host", "--build-arg", "BASE=localhost/base:1", "--tag", "byhand"]
+    built = podman("build", *options, str(folder), check=False)
     assert built.returncode == 0, built.stderr
     _answers(podman, "byhand", (iris / "sample.json").read_text())
 

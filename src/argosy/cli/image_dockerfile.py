@@ -18,8 +18,8 @@ def build(group: "argparse._SubParsersAction[Parser]") -> None:
             "argosy image dockerfile iris",
             "argosy image dockerfile iris -f iris-context.tar",
         ],
-        "The base, the steps, and Argosy's layers as archives that ADD unpacks. The archive of -f, unpacked into a folder,\n"
-        "is what `docker build FOLDER` and `podman build FOLDER` take.",
+        "The base, the steps, and Argosy's layers as archives that ADD unpacks. The archive of -f, unpacked into a\n"
+        "folder, is what `docker build FOLDER` and `podman build FOLDER` take.",
     )
     made.add_argument("reference", metavar="NAME[:VERSION]", help="a name means the latest version")
     parsing.file_argument(

@@ -8,7 +8,7 @@ import pytest
 
 from conftest import Require
 from e2e.containers import base_image
-from e2e.engines import docker_socket, podman_socket
+from e2e.engine_sockets import docker_socket, podman_socket
 from images.docker.house import House
 from manifests.package_index import PackageIndex
 

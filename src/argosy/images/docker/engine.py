@@ -76,7 +76,7 @@ class Engine:
                 user="0",
                 labels={_LABEL: build},
                 host_config=self._api.create_host_config(
-                    binds={str(handed): {"bind": HANDED, "mode": "ro"}},
+                    binds={str(handed): {"bind": HANDED, "mode": "ro,Z"}},
                     # A step reaches what the control plane reaches: proxies and indexes on this machine too.
                     network_mode="host",
                 ),
