@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from argosy.cli import image_dockerfile, image_login, image_logs, jobs, parsing, recipe_options
+from argosy.cli import image_dockerfile, image_login, image_logs, image_usage, jobs, parsing, recipe_options
 from argosy.cli.output import Block, Pairs, Table
 from argosy.cli.parsing import Parser, leaf
 from argosy.cli.session import Session
@@ -63,6 +63,7 @@ def build(parser: Parser, name: str) -> None:
     delete.add_argument("reference", metavar="NAME:VERSION", help="the version to delete")
     delete.add_argument("--yes", action="store_true", help="do not ask")
     image_logs.build(group)
+    image_usage.build(group)
     image_dockerfile.build(group)
     image_login.build(group)
 

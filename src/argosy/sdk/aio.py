@@ -188,6 +188,7 @@ class AsyncImages(AsyncGroup):
     show = awaitable(images.show)
     save = awaitable(images.save)
     logs = awaitable(images.logs)
+    usage = awaitable(images.usage)
     dockerfile = awaitable(images.dockerfile)
     build_context = awaitable(images.build_context)
     delete = awaitable(images.delete)

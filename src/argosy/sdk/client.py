@@ -102,6 +102,7 @@ class Images(Group):
     show = blocking(images.show)
     save = blocking(images.save)
     logs = blocking(images.logs)
+    usage = blocking(images.usage)
     dockerfile = blocking(images.dockerfile)
     build_context = blocking(images.build_context)
     delete = blocking(images.delete)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from argosy.errors import InvalidOption
-from argosy.records import Image, Operation, Reference, check_name
+from argosy.records import Image, ImageUsage, Operation, Reference, check_name
 from argosy.sdk import downloads, files, operations, recipes
 from argosy.sdk.files import Progress
 from argosy.sdk.models import explicit, versioned
@@ -81,6 +81,15 @@ def save(
     path = f"{path_of('images', image.name, image.version)}/archive"
     total = sum(layer.size_bytes for it in image.contents if platform in (None, it.platform) for layer in it.layers)
     return (yield from downloads.fetch_archive(path, {"platform": platform}, target, overwrite, total, on_progress))
+
+
+def usage(
+    reference: str, *, platform: str | None = None, elsewhere: str | None = None, port: int | None = None
+) -> Flow[ImageUsage]:
+    """How to run an OCI image where there is no Argosy; `elsewhere` is its name in a registry, if it has one."""
+    path = f"{versioned('images', 'image', reference)}/usage"
+    query = {"platform": platform, "elsewhere": elsewhere, "port": port}
+    return (yield from call_record(ImageUsage, Request("GET", path, query=query)))
 
 
 def dockerfile(reference: str, *, platform: str | None = None) -> Flow[str]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from argosy.errors import InvalidOption
@@ -13,7 +13,9 @@ from argosy.images.docker.steps import check_sources, parse
 from argosy.images.oci.archive import archive
 from argosy.images.oci.layers import tar_of
 from argosy.images.oci.platforms import own_platform, parse_platforms
-from argosy.records import Image, Operation, Page, Reference, check_name
+from argosy.images.usage.answer import usage as build_usage
+from argosy.images.usage.place import check_elsewhere, place_of
+from argosy.records import Image, ImageUsage, Operation, Page, Reference, check_name
 from argosy.server.api.answers import Cursor, IdempotencyKey, Limit, accepted, reference
 from argosy.server.control import Control
 from argosy.server.requests import ImageBody
@@ -76,6 +78,23 @@ def router(control: Control) -> APIRouter:
         size_bytes, content = archive(layout, image.reference, layout.descriptor(digest, chosen))
         headers = {"content-length": str(size_bytes), "etag": f'"{digest}"'}
         return StreamingResponse(content, media_type="application/x-tar", headers=headers)
+
+    @routes.get("/{name}/{version}/usage")
+    def usage(
+        name: str,
+        version: str,
+        platform: str | None = None,
+        elsewhere: str | None = None,
+        port: Annotated[int | None, Query(ge=1, le=65535)] = None,
+    ) -> ImageUsage:
+        """Commands and files that run it where there is no Argosy. `elsewhere` is its name in a registry."""
+        image, manifest, _ = images.content(reference("image", name, version))
+        if elsewhere is not None and not check_elsewhere(elsewhere):
+            raise InvalidOption("--reference", elsewhere, "write HOST/NAME:TAG or HOST/NAME@sha256:...")
+        place = place_of(image, manifest, control.oci.chosen(image, platform)[0], elsewhere, port)
+        given = {"--platform": platform, "--reference": elsewhere, "--port": port}
+        options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
+        return build_usage(place, image.reference, options)
 
     @routes.get("/{name}/{version}/dockerfile", response_class=PlainTextResponse)
     def dockerfile(name: str, version: str, platform: str | None = None) -> str:
