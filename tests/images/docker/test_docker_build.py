@@ -79,8 +79,9 @@ def test_a_failing_step_is_named_with_its_line_and_last_lines(house: House, engi
 
 
 def test_a_step_that_changes_nothing_and_one_without_a_last_newline(house: House) -> None:
-    image = house.build("RUN true\nRUN printf 'half a line'\nRUN touch /srv/after\n")
-    assert "half a line" in house.images.log("iris", image.version)
+    image = house.build("RUN true\nRUN printf '10 %%\\r90 %%\\r\\nhalf a line'\nRUN touch /srv/after\n")
+    log = house.images.log("iris", image.version)
+    assert "  half a line" in log and "  90 %\n" in log and "10 %" not in log.replace("printf '10 %", "")
     assert "srv/after" in house.layer(image, "step: RUN touch")
 
 

@@ -10,12 +10,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from argosy.errors import InvalidFile, InvalidOption, StepFailed, StorageFailed
+from argosy.errors import EngineFailed, InvalidFile, InvalidOption, StepFailed, StorageFailed
 from argosy.images.docker.engine import Engine, find_engine
 from argosy.images.docker.handed import Handed, handed
 from argosy.images.docker.log import BuildLog
@@ -164,10 +164,10 @@ class _Bench:
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._engine is not None:
-            try:
+            # An engine that is gone is cleaned by the next build of this image.
+            with suppress(EngineFailed):
                 self._engine.clean(self._build)
-            finally:
-                self._engine.close()
+            self._engine.close()
 
     def run(
         self, digest: str, layers: Sequence[LayerBlob], step: Step, variables: Mapping[str, str], log: BuildLog
@@ -295,15 +295,15 @@ def _each_line(pieces: Generator[bytes, None, int], tell: Callable[[str], None])
             if rest:
                 tell(_text(rest))
             return int(end.value)
-        # A progress bar draws one line again and again.
-        *lines, rest = (rest + piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")).split(b"\n")
+        *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
-            if line.strip():
-                tell(_text(line))
+            if text := _text(line):
+                tell(text)
 
 
 def _text(line: bytes) -> str:
-    return line.decode("utf-8", "replace").rstrip()
+    """What remains to be seen of a line that a progress bar drew again and again."""
+    return line.rstrip().rpartition(b"\r")[2].decode("utf-8", "replace")
 
 
 def _short(text: str) -> str:
