@@ -100,7 +100,7 @@ class DockerBuilder:
         state = _begin(base)
         with _Bench(self._layout, self._find, platform, build, given) as bench:
             for number, step in enumerate(steps, 1):
-                shown = given.hide(step.text)
+                shown = given.hide(_one_line(step.text))
                 log.begin(f"Step {number}/{len(steps)}, line {step.line}: {shown}")
                 if step.instruction == "RUN":
                     state.note(step, self._run(bench, state, step, wanted, log, given))
@@ -306,8 +306,14 @@ def _text(line: bytes) -> str:
     return line.rstrip().rpartition(b"\r")[2].decode("utf-8", "replace")
 
 
+def _one_line(text: str) -> str:
+    """For people, without the indentation of continued lines."""
+    return " ".join(text.split())
+
+
 def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+    line = _one_line(text)
+    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
 
 
 @contextmanager

@@ -152,8 +152,8 @@ class Engine:
         except (DockerException, RequestException) as problem:
             raise EngineFailed(
                 self.url,
-                f"The container engine at {self.url} does not answer ({type(problem).__name__}). Start it again and repeat "
-                "the build: finished steps are kept.",
+                f"The container engine at {self.url} does not answer ({type(problem).__name__}). Start it again and "
+                "repeat the build: finished steps are kept.",
             ) from problem
 
     def _refusal(self, what: str, problem: str) -> EngineFailed:

@@ -15,17 +15,15 @@ from argosy.records import ImageUsage
 def usage(place: Place, reference: str, options: list[str]) -> ImageUsage:
     """`options` are those of the command line that asked, which the commands repeat."""
     again = ["argosy", "image", "usage", reference, *options]
-    engines = {
-        program: [*commands.prepare(place), *commands.fetch(place, reference, program), commands.run(place, program)]
-        for program in ("docker", "podman")
-    }
+    ready = {p: [*commands.prepare(place), *commands.fetch(place, reference, p)] for p in ("docker", "podman")}
+    ask = commands.ask(place)
     return ImageUsage(
         place.image,
         {
-            **{program: [*lines, commands.ask(place)] for program, lines in engines.items()},
-            "compose": [*commands.prepare(place), *commands.compose(again), commands.ask(place)],
-            "kubernetes": [*commands.prepare(place), *commands.kubernetes(place, again), commands.ask(place)],
-            "iot-edge": [*commands.prepare(place), *commands.iot_edge(place, again)],
+            **{program: [*lines, commands.run(place, program), ask] for program, lines in ready.items()},
+            "compose": [*ready["docker"], *commands.compose(again), ask],
+            "kubernetes": [*commands.prepare(place), *commands.kubernetes(place, again), ask],
+            "iot-edge": [*ready["docker"], *commands.iot_edge(place, again)],
         },
         {
             "compose": yaml.safe_dump(compose(place), sort_keys=False),

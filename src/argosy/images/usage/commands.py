@@ -46,8 +46,10 @@ def ask(place: Place) -> str:
 
 
 def kubernetes(place: Place, again: Sequence[str]) -> list[str]:
+    missing = [] if place.pulled else ["# its nodes pull it: push it to a registry, and name it there with --reference"]
     literals = " ".join(f'--from-literal={name}="${name}"' for name in place.variables)
     return [
+        *missing,
         f"kubectl create secret generic {secret_name(place)} {literals}",
         f"{shlex.join([*again, '--format', 'kubernetes'])} | kubectl apply -f -",
         f"kubectl rollout status deployment/{place.plain_name}",
