@@ -1,5 +1,6 @@
 """Steps on a real base in a real Docker and a real Podman."""
 
+import gzip
 import hashlib
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from argosy.errors import InvalidFile, InvalidOption, NotFound, StepFailed
 from argosy.images.docker.build import DockerSteps
 from argosy.images.docker.engine import Engine
 from argosy.images.oci.archive import archive
+from argosy.images.oci.layout import CONFIG, MANIFEST, TAR, Descriptor, OciLayout
 from images.docker.house import House, left_behind
 
 STEPS = """\
@@ -125,3 +127,19 @@ def test_an_engine_of_another_platform_is_refused(house: House) -> None:
         house.images.create(
             "iris", house.manifest, "", house.base, ["linux/arm64"], house.said.append, DockerSteps("RUN true\n")
         )
+
+
+def test_a_base_with_compressed_layers_as_registries_have_them(house: House, engine: str, tmp_path: Path) -> None:
+    plain = house.layout
+    found = house.build("RUN true\n")
+    base = house.images.contents(found)[0].layers[0].digest
+    packed = OciLayout(tmp_path / "packed")
+    with plain.open(base) as stream:
+        layer = Descriptor(f"{TAR}+gzip", *packed.add([gzip.compress(stream.read(), 1, mtime=0)]))
+    config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": {"type": "layers", "diff_ids": [base]}}
+    described = Descriptor(CONFIG, *packed.add_json(config))
+    manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described.json(), "layers": [layer.json()]}
+    packed.tag("base", Descriptor(MANIFEST, *packed.add_json(manifest)))
+    image = house.build("RUN echo packed > /srv/here\nRUN cat /srv/here\n", base=f"oci:{packed.root}:base")
+    assert house.layer(image, "step: RUN echo")["srv/here"] == b"packed\n"
+    assert left_behind(engine) == []
