@@ -101,7 +101,7 @@ class Jobs:
         name = job.input.get("image_name") or manifest.name
         description = job.input.get("image_description", "")
         if wanted := job.input.get("oci"):
-            steps = DockerSteps(**wanted["docker"]) if "docker" in wanted else None
+            steps = DockerSteps(**wanted["docker"], go_on=job.go_on) if "docker" in wanted else None
             image = self._oci.create(name, manifest, description, wanted["base"], wanted["platforms"], job.say, steps)
         else:
             image = self._image_builder.create(name, manifest, description, job.say)

@@ -113,6 +113,24 @@ def test_what_a_killed_build_left_is_removed_by_the_next(
         assert left_behind(engine) == []
 
 
+class _Enough(Exception):
+    """Raised when the build shall end."""
+
+
+def test_a_silent_step_ends_when_the_build_shall(house: House, engine: str) -> None:
+    asked = []
+
+    def go_on() -> None:
+        asked.append(1)
+        if any("begun" in line for line in house.said) and len(asked) > 3:
+            raise _Enough
+
+    wanted = DockerSteps("RUN echo begun; sleep 500\n", go_on=go_on)
+    with pytest.raises(_Enough):
+        house.images.create("iris", house.manifest, "", house.base, ["linux/amd64"], house.said.append, wanted)
+    assert left_behind(engine) == []
+
+
 def test_an_engine_that_is_missing_says_what_to_do(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
     with pytest.raises(InvalidOption) as caught:

@@ -39,11 +39,15 @@ _SHOWN = 60
 
 @dataclass(frozen=True)
 class DockerSteps:
-    """`text` is the content of the file `name`. With `fresh` nothing of an earlier build is used again."""
+    """`text` is the content of the file `name`. With `fresh` nothing of an earlier build is used again.
+
+    `go_on` is asked now and then, and raises when the build shall end.
+    """
 
     text: str
     name: str = "--docker-steps"
     fresh: bool = False
+    go_on: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -122,7 +126,7 @@ class DockerBuilder:
         if known and not wanted.fresh:
             log.line("kept from an earlier build")
             return known
-        code, layer = bench.run(_write(self._layout, state), state.layers, step, variables, log)
+        code, layer = bench.run(_write(self._layout, state), state.layers, step, variables, log, wanted.go_on)
         if code or layer is None:
             raise StepFailed(wanted.name, step.line, _short(given.hide(step.text)), code, log.last)
         self._layout.remember(key, {"digest": layer.digest, "size": layer.size_bytes})
@@ -170,7 +174,13 @@ class _Bench:
             self._engine.close()
 
     def run(
-        self, digest: str, layers: Sequence[LayerBlob], step: Step, variables: Mapping[str, str], log: BuildLog
+        self,
+        digest: str,
+        layers: Sequence[LayerBlob],
+        step: Step,
+        variables: Mapping[str, str],
+        log: BuildLog,
+        go_on: Callable[[], None],
     ) -> tuple[int, Descriptor | None]:
         """The exit code of a RUN on the image `digest`, and its layer when it is 0."""
         engine = self._ready()
@@ -180,9 +190,8 @@ class _Bench:
             self._there = before
         everything = {**self._given.variables, **variables}
         with engine.container(self._tag, self._build, self._folder / "handed") as container:
-            code = _each_line(
-                engine.run(container, step.words, everything), lambda line: log.line(self._given.hide(line))
-            )
+            pieces = engine.run(container, step.words, everything)
+            code = _each_line(pieces, lambda line: log.line(self._given.hide(line)), log.flush, go_on)
             if code:
                 return code, None
             return 0, self._commit(engine, container, before)
@@ -285,16 +294,24 @@ def _write(layout: OciLayout, state: _State) -> str:
     return layout.add_json(manifest)[0]
 
 
-def _each_line(pieces: Generator[bytes, None, int], tell: Callable[[str], None]) -> int:
-    """Tell the lines of a stream; what the generator returns."""
+def _each_line(
+    pieces: Generator[bytes, None, int],
+    tell: Callable[[str], None],
+    flush: Callable[[], None],
+    go_on: Callable[[], None],
+) -> int:
+    """Tell the lines of a stream, and flush what was told when it is silent; what the generator returns."""
     rest = b""
     while True:
+        go_on()
         try:
             piece = next(pieces)
         except StopIteration as end:
             if rest:
                 tell(_text(rest))
             return int(end.value)
+        if not piece:
+            flush()
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             if text := _text(line):

@@ -6,6 +6,7 @@ in no container's configuration and in no image that is committed from it.
 
 import contextlib
 import os
+import select
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -13,9 +14,13 @@ from typing import IO, Any
 from argosy.errors import EngineFailed, Error, InvalidOption
 
 _TIMEOUT_S = 600
+# A step may be silent for hours; whoever waits wants to look up now and then.
+_SILENCE_MS = 1000
 _LABEL = "io.argosy.build"
 _REPOSITORY = "localhost/argosy-build"
 _WAIT = "while :; do sleep 1000; done"
+# Both outputs through one pipe, so that lines come in the order in which they were written.
+_IN_ORDER = ("/bin/sh", "-c", 'exec "$@" 2>&1', "step")
 _FULL = ("no space left on device", "disk quota exceeded")
 # In the engine's own /dev, which is in memory: no trace of the mount comes into a layer.
 HANDED = "/dev/argosy"
@@ -91,10 +96,10 @@ class Engine:
                 self._api.remove_container(container, v=True, force=True)
 
     def run(self, container: str, command: Sequence[str], variables: Mapping[str, str]) -> Generator[bytes, None, int]:
-        """What it writes, as it comes; the generator's value is the exit code."""
+        """What it writes, as it comes, and nothing each second; the generator's value is the exit code."""
         with self._asking("run a step"):
             made = self._api.exec_create(
-                container, list(command), environment=dict(variables), user="0", workdir="/", stdin=False
+                container, [*_IN_ORDER, *command], environment=dict(variables), user="0", workdir="/", stdin=False
             )
             yield from self._written(made["Id"])
             code = self._api.exec_inspect(made["Id"])["ExitCode"]
@@ -130,10 +135,16 @@ class Engine:
         frames: Any = socket.frames_iter
         stream = self._api.exec_start(exec_id, socket=True)
         try:
-            # A step may be silent for hours.
-            stream._sock.settimeout(None)
-            for _, piece in frames(stream, tty=False):
-                yield piece
+            waiting = select.poll()
+            waiting.register(stream.fileno(), select.POLLIN)
+            pieces = frames(stream, tty=False)
+            while True:
+                while not waiting.poll(_SILENCE_MS):
+                    yield b""
+                try:
+                    yield next(pieces)[1]
+                except StopIteration:
+                    return
         finally:
             stream._response.close()
             stream.close()
