@@ -9,6 +9,7 @@ Error                               base: code, HTTP status, message, details
 │   ├── InvalidScript               a scoring script that cannot work
 │   ├── InvalidSchema               a schema file that cannot be read
 │   ├── InvalidDependencies         a conda or requirements file that cannot be read or resolved
+│   ├── StepFailed                  a RUN of --docker-steps that ended with an error
 │   ├── FetchFailed                 a URL, or the way there, did not deliver
 │   ├── RegistryRefused             a container registry does not let us, or has no such image
 │   ├── PythonNotFound              no interpreter for the manifest's Python
@@ -21,6 +22,7 @@ Error                               base: code, HTTP status, message, details
 │   └── TooLarge               413  over a size limit
 └── SystemFailure              500  the request was right, the machine was not; the CLI exits with 2
     ├── EnvironmentFailed           an environment could not be built
+    ├── EngineFailed                a container engine does not do what it is told
     ├── DeployFailed                replicas did not become ready
     ├── GatewayFailed               HAProxy is missing or does not obey
     ├── StorageFailed               disk full, read-only or corrupt
@@ -114,6 +116,19 @@ class InvalidDependencies(UserError):
     code = "invalid_dependencies"
 
 
+class StepFailed(UserError):
+    """`log` holds the last lines that the step wrote, oldest first."""
+
+    code = "step_failed"
+
+    def __init__(self, where: str, line: int, step: str, exit_code: int, log: Sequence[str]) -> None:
+        super().__init__(
+            f"{where}, line {line}: {step} ended with exit code {exit_code}. Nothing was made; the steps before it are "
+            "kept, so the next build begins here.",
+            {"line": line, "exit_code": exit_code, "log": list(log)},
+        )
+
+
 class FetchFailed(UserError):
     """`url` is as it may be shown: without credentials and query."""
 
@@ -205,6 +220,15 @@ class SystemFailure(Error):
 
 class EnvironmentFailed(SystemFailure):
     code = "environment_failed"
+
+
+class EngineFailed(SystemFailure):
+    """`engine` is its socket; `message` says what was asked of it and what to do."""
+
+    code = "engine_failed"
+
+    def __init__(self, engine: str, message: str) -> None:
+        super().__init__(message, {"engine": engine})
 
 
 class DeployFailed(SystemFailure):

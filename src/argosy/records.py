@@ -296,6 +296,15 @@ class Image:
 
 
 @dataclass(frozen=True)
+class ImageUsage:
+    """How to run an image where there is no Argosy: per tool its commands, and the file that it takes."""
+
+    image: str
+    commands: dict[str, list[str]]
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Environment:
     """Where services run. `kind` is process (this machine)."""
 

@@ -102,18 +102,24 @@ class Podman:
     folder: Path
 
     def __call__(self, *words: str, check: bool = True, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        configuration = self.folder / "containers.conf"
-        configuration.write_text(_CONFIGURATION)
-        places = ["--root", str(self.folder / "root"), "--runroot", str(self.folder / "run")]
         return subprocess.run(
-            [self.program, *places, *words],
-            env={**os.environ, "CONTAINERS_CONF": str(configuration)},
+            self.command(*words),
+            env=self.environ,
             capture_output=True,
             text=True,
             timeout=300,
             check=check,
             input=stdin,
         )
+
+    def command(self, *words: str) -> list[str]:
+        return [self.program, "--root", str(self.folder / "root"), "--runroot", str(self.folder / "run"), *words]
+
+    @property
+    def environ(self) -> dict[str, str]:
+        configuration = self.folder / "containers.conf"
+        configuration.write_text(_CONFIGURATION)
+        return {**os.environ, "CONTAINERS_CONF": str(configuration)}
 
     def clean(self) -> None:
         """Everything it keeps, mounts included."""

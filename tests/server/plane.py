@@ -92,7 +92,9 @@ class Plane:
         steps = [Step("only", lambda job: self.ran.append(job.input))]
         self.operations = OperationRunner(shelf.database, dict.fromkeys(KINDS, steps), 2)
         registries = Registries(Logins(home.registries, Vault(new_key())), patience=Patience(first_s=0.01))
-        oci = OciImages(OciLayout(home.oci), Settings(), shelf.database, shelf.images, shelf.blobs.path, "0.1.0")
+        oci = OciImages(
+            OciLayout(home.oci), Settings(), shelf.database, shelf.images, shelf.blobs.path, "0.1.0", home.logs
+        )
         self.control = Control(
             home=home,
             settings=Settings(model_limit_bytes=10_000),

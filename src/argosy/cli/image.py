@@ -3,7 +3,17 @@
 import argparse
 import os
 
-from argosy.cli import image_login, image_show, image_transfer, jobs, parsing, recipe_options
+from argosy.cli import (
+    image_dockerfile,
+    image_login,
+    image_logs,
+    image_show,
+    image_transfer,
+    image_usage,
+    jobs,
+    parsing,
+    recipe_options,
+)
 from argosy.cli.output import Block, Table
 from argosy.cli.parsing import Parser, leaf
 from argosy.cli.session import Session
@@ -23,9 +33,12 @@ def build(parser: Parser, name: str) -> None:
             "argosy image create -n iris -m iris.pkl -f score.py -c conda.yml -s schema.json",
             "argosy image create -n iris --manifest iris:1 --builder oci --base oci:/srv/bases/python:3.12 "
             "--platform linux/amd64,linux/arm64",
+            "argosy image create -n iris --manifest iris:1 --builder docker --base docker.io/library/python:3.12-slim "
+            "--docker-steps steps.txt",
         ],
         "From a manifest, or from the options that make one. Images of the same lock and Python share an environment.\n"
-        "With --builder oci, an OCI image that runs anywhere, made without a container engine.",
+        "With --builder oci, an OCI image that runs anywhere, made without a container engine. With --builder docker "
+        "the steps\nof a file run on the base before, such as RUN apt-get install -y libgomp1.",
     )
     create.add_argument("-n", "--name", required=True, help="the image's name")
     create.add_argument("--manifest", metavar="MANIFEST", help="NAME or NAME:VERSION of a manifest")
@@ -52,12 +65,20 @@ def build(parser: Parser, name: str) -> None:
     delete.add_argument("reference", metavar="NAME:VERSION", help="the version to delete")
     delete.add_argument("--yes", action="store_true", help="do not ask")
     image_transfer.build(group)
+    image_logs.build(group)
+    image_usage.build(group)
+    image_dockerfile.build(group)
     image_login.build(group)
 
 
 def _container_options(create: Parser) -> None:
     group = create.add_argument_group("the container")
-    group.add_argument("--builder", choices=("oci",), help="oci: an OCI image instead of an environment here")
+    group.add_argument(
+        "--builder",
+        choices=("oci", "docker"),
+        help="oci: an OCI image instead of an environment here; docker: the same, with steps that a container engine "
+        "runs on the base before",
+    )
     group.add_argument(
         "--base",
         dest="base_image",
@@ -72,6 +93,11 @@ def _container_options(create: Parser) -> None:
         metavar="OS/ARCH,...",
         help="linux/amd64, linux/arm64 or both (the control plane's own)",
     )
+    steps = group.add_argument(
+        "--docker-steps", metavar="FILE", help="RUN, ENV, ARG, LABEL, EXPOSE and COPY for --builder docker"
+    )
+    parsing.file_argument(steps)
+    group.add_argument("--fresh", action="store_true", help="run also the steps that an earlier build has kept")
 
 
 def create_image(args: argparse.Namespace, session: Session) -> None:
@@ -93,6 +119,8 @@ def create_image(args: argparse.Namespace, session: Session) -> None:
             builder=args.builder,
             base_image=_absolute(args.base_image),
             platforms=args.platform,
+            docker_steps=args.docker_steps,
+            fresh=args.fresh,
             wait=args.wait,
             on_message=progress.message,
             on_progress=progress.bytes,

@@ -28,7 +28,8 @@ class PlainReporter:
         self._err, self._title, self._next_bytes = err, title, _PLAIN_STEP_BYTES
 
     def message(self, text: str) -> None:
-        print(f"{self._title}: {clean(text)}", file=self._err, flush=True)
+        for line in text.splitlines() or [""]:
+            print(f"{self._title}: {clean(line)}", file=self._err, flush=True)
 
     def bytes(self, done: int, total: int) -> None:
         if done >= self._next_bytes:
@@ -59,9 +60,10 @@ class _RichReporter:
         self._task = progress.add_task(title, total=None)
 
     def message(self, text: str) -> None:
-        if self._last:
-            self._progress.console.print(f"  {self._last}")
-        self._last = clean(text)
+        for line in text.splitlines() or [""]:
+            if self._last:
+                self._progress.console.print(f"  {self._last}", markup=False)
+            self._last = clean(line)
         self._progress.update(self._task, description=f"{self._title}: {self._last}")
 
     def bytes(self, done: int, total: int) -> None:

@@ -203,6 +203,10 @@ class AsyncImages(AsyncGroup):
     load = awaitable(transfers.load)
     sbom = awaitable(transfers.sbom)
     provenance = awaitable(transfers.provenance)
+    logs = awaitable(images.logs)
+    usage = awaitable(images.usage)
+    dockerfile = awaitable(images.dockerfile)
+    build_context = awaitable(images.build_context)
     delete = awaitable(images.delete)
 
 

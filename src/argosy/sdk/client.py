@@ -107,6 +107,10 @@ class Images(Group):
     load = blocking(transfers.load)
     sbom = blocking(transfers.sbom)
     provenance = blocking(transfers.provenance)
+    logs = blocking(images.logs)
+    usage = blocking(images.usage)
+    dockerfile = blocking(images.dockerfile)
+    build_context = blocking(images.build_context)
     delete = blocking(images.delete)
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from argosy.errors import InvalidOption
-from argosy.records import Image, Operation, Reference, check_name
-from argosy.sdk import downloads, operations, recipes
+from argosy.records import Image, ImageUsage, Operation, Reference, check_name
+from argosy.sdk import downloads, files, operations, recipes
 from argosy.sdk.files import Progress
 from argosy.sdk.models import explicit, versioned
 from argosy.sdk.operations import OnMessage
@@ -23,6 +23,8 @@ def create(
     builder: str | None = None,
     base_image: str | None = None,
     platforms: Sequence[str] = (),
+    docker_steps: str | os.PathLike[str] | None = None,
+    fresh: bool = False,
     wait: bool = True,
     on_message: OnMessage | None = None,
     on_progress: Progress | None = None,
@@ -32,7 +34,9 @@ def create(
 
     `builder` "oci" makes an OCI image on `base_image` (`oci:DIR[:TAG]`, `oci-archive:FILE`, `docker-archive:FILE`, with
     paths of the control plane's machine, or an image of a registry; by default the setting of that name) for
-    `platforms` such as `linux/arm64`, by default the control plane's own.
+    `platforms` such as `linux/arm64`, by default the control plane's own. "docker" runs the steps of the file
+    `docker_steps` on the base before, with the Docker or Podman of that machine; `fresh` runs also those that an
+    earlier build has kept.
     """
     check_name("image", name)
     source: Any
@@ -43,7 +47,9 @@ def create(
     else:
         source = yield from recipes.send(recipes.plan(name, recipe), on_progress, on_message)
     body = {"name": name, "manifest": source, "description": description}
-    oci = {"builder": builder, "base": base_image, "platforms": list(platforms)}
+    oci = {"builder": builder, "base": base_image, "platforms": list(platforms), "fresh": fresh}
+    if docker_steps is not None:
+        oci |= {"docker_steps": files.read_text(docker_steps), "docker_steps_name": os.fspath(docker_steps)}
     body |= {key: value for key, value in oci.items() if value}
     request = Request("POST", path_of("images"), json=body, headers=operations.once(), repeatable=True)
     return (yield from operations.start(request, wait, on_message))
@@ -76,6 +82,44 @@ def save(
     path = f"{path_of('images', image.name, image.version)}/archive"
     total = sum(layer.size_bytes for it in image.contents if platform in (None, it.platform) for layer in it.layers)
     return (yield from downloads.fetch_archive(path, {"platform": platform}, target, overwrite, total, on_progress))
+
+
+def usage(
+    reference: str, *, platform: str | None = None, elsewhere: str | None = None, port: int | None = None
+) -> Flow[ImageUsage]:
+    """How to run an OCI image where there is no Argosy; `elsewhere` is its name in a registry, if it has one."""
+    path = f"{versioned('images', 'image', reference)}/usage"
+    query = {"platform": platform, "elsewhere": elsewhere, "port": port}
+    return (yield from call_record(ImageUsage, Request("GET", path, query=query)))
+
+
+def dockerfile(reference: str, *, platform: str | None = None) -> Flow[str]:
+    """What builds the image by hand; `build_context` fetches it with all it needs."""
+    path = f"{versioned('images', 'image', reference)}/dockerfile"
+    response = yield from call(Request("GET", path, query={"platform": platform}))
+    return response.content.decode()
+
+
+def build_context(
+    reference: str,
+    target: str | os.PathLike[str],
+    *,
+    platform: str | None = None,
+    overwrite: bool = False,
+    on_progress: Progress | None = None,
+) -> Flow[Path]:
+    """The Dockerfile of an OCI image with all it needs beside it as the archive `target`."""
+    path = f"{versioned('images', 'image', reference)}/context"
+    return (yield from downloads.fetch_archive(path, {"platform": platform}, target, overwrite, 0, on_progress))
+
+
+def logs(reference: str) -> Flow[str]:
+    """What the steps of a build wrote: of a version, or with a name alone of the last build, also one that failed."""
+    named = Reference.parse("image", reference)
+    version = () if named.version is None else (named.version,)
+    path = path_of("images", named.name, *version, "log")
+    response = yield from call(Request("GET", path))
+    return response.content.decode("utf-8", "replace")
 
 
 def delete(reference: str) -> Flow[None]:

@@ -112,7 +112,8 @@ class ControlPlane:
         builder = ImageBuilder(home, settings, database, images, blobs.path, __version__, leases)
         registries = Registries(Logins(home.registries, vault), settings.registry_ca_file)
         layout = OciLayout(home.oci, leases)
-        oci = OciImages(layout, settings, database, images, blobs.path, __version__, registries.pull)
+        build_logs = home.logs / "images"
+        oci = OciImages(layout, settings, database, images, blobs.path, __version__, build_logs, registries.pull)
         transfers = Transfers(settings, images, oci, registries)
         collector = Collector(home, leases, layout, images, blobs, self._used_blobs)
         image_jobs = ImageJobs(images, transfers, collector, blobs)

@@ -12,6 +12,7 @@ from typing import Any
 
 from argosy.errors import Conflict, DeployFailed, NotFound
 from argosy.images.build import ImageBuilder
+from argosy.images.docker.build import DockerSteps
 from argosy.images.leases import Leases
 from argosy.images.oci.create import OciImages
 from argosy.images.registry import ImageRegistry
@@ -113,7 +114,8 @@ class Jobs:
         name = job.input.get("image_name") or manifest.name
         description = job.input.get("image_description", "")
         if wanted := job.input.get("oci"):
-            image = self._oci.create(name, manifest, description, wanted["base"], wanted["platforms"], job.say)
+            steps = DockerSteps(**wanted["docker"], go_on=job.go_on) if "docker" in wanted else None
+            image = self._oci.create(name, manifest, description, wanted["base"], wanted["platforms"], job.say, steps)
         else:
             image = self._image_builder.create(name, manifest, description, job.say)
         job.say(f"Image {image.reference}")

@@ -57,8 +57,7 @@ class Job:
 
     def say(self, message: str, progress: float | None = None) -> None:
         """Tell the user what happens now; `progress` is 0..1. Raises Interrupted when the control plane stops."""
-        if self.stopping:
-            raise Interrupted
+        self.go_on()
         self._runner.note(self.id, message, progress)
 
     def keep(self, **facts: Any) -> None:
@@ -66,6 +65,11 @@ class Job:
         not shown to users."""
         self.made |= facts
         self._runner.store(self.id, made=self.made)
+
+    def go_on(self) -> None:
+        """Raises Interrupted when the control plane stops."""
+        if self.stopping:
+            raise Interrupted
 
     @property
     def stopping(self) -> bool:

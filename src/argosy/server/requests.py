@@ -65,7 +65,10 @@ class ImageBody(_Body):
     name: Name
     manifest: str | ManifestBody
     description: str = Field(default="", max_length=10_000)
-    builder: Literal["oci"] | None = None
+    builder: Literal["oci", "docker"] | None = None
+    docker_steps: str | None = Field(default=None, max_length=100_000)
+    docker_steps_name: str = Field(default="--docker-steps", max_length=4_000)
+    fresh: bool = False
     base: str | None = Field(default=None, min_length=1, max_length=4_000)
     platforms: list[str] = Field(default_factory=list, max_length=10)
 

@@ -31,6 +31,7 @@ class House:
             self.shelf.images,
             self.shelf.blobs.path,
             "0.1.0",
+            folder / "logs",
         )
 
     def manifest(self, content: bytes = b"weights", name: str = "iris", **changes: object) -> Manifest:

@@ -4,12 +4,12 @@
 which the `Pull` that the builder is given fetches.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from argosy.errors import Error, InvalidFile, InvalidOption
-from argosy.images.oci.layers import LayerBlob
+from argosy.images.oci.layers import BASE, TITLE, LayerBlob
 from argosy.images.oci.layout import INDEX, MANIFEST, TAR, Descriptor, Malformed, OciLayout
 from argosy.images.oci.platforms import Platform, platform_of_machine
 from argosy.images.oci.pythons import Findings, look_into
@@ -17,7 +17,7 @@ from argosy.images.oci.sources import Source, open_source
 
 _DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 _OPTION = "--base"
-_FILES = ("oci", "oci-archive", "docker-archive")
+LOCAL_KINDS = ("oci:", "oci-archive:", "docker-archive:")
 BASE_TAG = "base/"
 # Fetches the manifests of these platforms, and all they need, into the layout; the digest of what the reference names.
 Pull = Callable[[str, Sequence[str], OciLayout], str]
@@ -34,7 +34,9 @@ class Base:
     digest: str
     layers: list[LayerBlob]
     config: dict[str, Any]
-    python: str
+    python: str = ""
+    # What the manifest of an image on it says besides.
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 class Bases:
@@ -46,8 +48,7 @@ class Bases:
 
     def resolve(self, reference: str, platforms: Sequence[Platform]) -> str:
         """The digest that `reference` names now, an index's where it is one; with all that `platforms` need here."""
-        kind = reference.partition(":")[0]
-        if kind not in _FILES:
+        if not reference.startswith(LOCAL_KINDS):
             if self._pull is None:
                 raise InvalidOption(_OPTION, reference, "write oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE")
             return self._pull(reference, [platform.name for platform in platforms], self._layout)
@@ -65,7 +66,7 @@ class Bases:
         known = self._layout.tags().get(tag)
         if known is not None and all(self._is_here(known.digest, platform) for platform in platforms):
             return known.digest
-        pinned = known is not None and reference.partition(":")[0] not in _FILES
+        pinned = known is not None and not reference.startswith(LOCAL_KINDS)
         try:
             found = self.resolve(f"{reference}@{known.digest}" if known and pinned else reference, platforms)
         except Error as problem:
@@ -98,13 +99,18 @@ class Bases:
 
         Raises InvalidOption, InvalidFile.
         """
+        base = self.parts(reference, digest, platform)
+        findings = self._findings(base.digest, base.layers)
+        return replace(base, python=_python_path(reference, findings, platform, python))
+
+    def parts(self, reference: str, digest: str, platform: Platform) -> Base:
+        """The same without looking for a Python in it."""
         chosen = self._choose(reference, digest, platform, None)
         manifest = self._layout.json(chosen)
         config = self._layout.json(str(manifest["config"]["digest"]))
         layers = _layers(reference, manifest, config)
         _check_platform(reference, config, platform)
-        findings = self._findings(chosen, layers)
-        return Base(reference, chosen, layers, config, _python_path(reference, findings, platform, python))
+        return Base(reference, chosen, layers, config)
 
     def _findings(self, digest: str, layers: list[LayerBlob]) -> Findings:
         key = f"base-{digest.removeprefix('sha256:')}"
@@ -167,7 +173,11 @@ def _layers(reference: str, manifest: dict[str, Any], config: dict[str, Any]) ->
     if len(found) != len(diff_ids):
         raise InvalidFile(reference, f"has {len(found)} layers, and its config speaks of {len(diff_ids)}")
     return [
-        LayerBlob(Descriptor(_media_type(layer.media_type), layer.digest, layer.size_bytes), diff_id, "base")
+        LayerBlob(
+            Descriptor(_media_type(layer.media_type), layer.digest, layer.size_bytes),
+            diff_id,
+            layer.annotations.get(TITLE, BASE),
+        )
         for layer, diff_id in zip(found, diff_ids, strict=True)
     ]
 

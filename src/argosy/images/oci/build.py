@@ -35,7 +35,7 @@ USER, PORT = "65532:65532", 5001
 _IMAGE, _RUNTIME = f"{PREFIX}/image", f"{PREFIX}/runtime"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Fixed: a digest covers what is in an image, never when it was made.
-_CREATED = "1970-01-01T00:00:00Z"
+CREATED = "1970-01-01T00:00:00Z"
 _PER_IMAGE = ("digest", "manifest", "models")
 
 
@@ -71,11 +71,8 @@ class OciBuilder:
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "config": Descriptor(CONFIG, config_digest, config_size).json(),
-            "layers": [
-                *(layer.descriptor.json() for layer in base.layers),
-                *({**layer.descriptor.json(), "annotations": {"io.argosy.layer": layer.title}} for layer in layers),
-            ],
-            "annotations": {"org.opencontainers.image.base.digest": base.digest},
+            "layers": [layer.described() for layer in (*base.layers, *layers)],
+            "annotations": {"org.opencontainers.image.base.digest": base.digest, **base.annotations},
         }
         digest, size_bytes = self._layout.add_json(manifest)
         return Descriptor(MANIFEST, digest, size_bytes, platform.name)
@@ -152,10 +149,10 @@ def _config(recipe: Recipe, base: Base, platform: Platform, layers: Sequence[Lay
         "architecture": platform.architecture,
         "os": "linux",
         **({"variant": base.config["variant"]} if base.config.get("variant") else {}),
-        "created": _CREATED,
+        "created": CREATED,
         "config": {
             "User": USER,
-            "ExposedPorts": {f"{PORT}/tcp": {}},
+            "ExposedPorts": {**(inherited.get("ExposedPorts") or {}), f"{PORT}/tcp": {}},
             "Env": _environment(recipe, inherited.get("Env") or []),
             "Entrypoint": [PYTHON, *recipe.plan.entrypoint[1:]],
             "WorkingDir": "/tmp",  # noqa: S108 (the one folder that is writable under a read-only root)
@@ -164,8 +161,8 @@ def _config(recipe: Recipe, base: Base, platform: Platform, layers: Sequence[Lay
         },
         "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in (*base.layers, *layers)]},
         "history": [
-            *_base_history(base),
-            *({"created": _CREATED, "created_by": f"argosy {layer.title}"} for layer in layers),
+            *base_history(base),
+            *({"created": CREATED, "created_by": f"argosy {layer.title}"} for layer in layers),
         ],
     }
 
@@ -199,9 +196,9 @@ def _labels(recipe: Recipe) -> dict[str, str]:
     }
 
 
-def _base_history(base: Base) -> list[dict[str, Any]]:
+def base_history(base: Base) -> list[dict[str, Any]]:
     """The base's own, if it fits its layers."""
     history = [entry for entry in base.config.get("history") or [] if isinstance(entry, dict)]
     if len([entry for entry in history if not entry.get("empty_layer")]) == len(base.layers):
         return history
-    return [{"created": _CREATED, "created_by": "base"} for _ in base.layers]
+    return [{"created": CREATED, "created_by": "base"} for _ in base.layers]

@@ -1,10 +1,14 @@
 """Images of manifests as OCI: base, plan, layers, index, row, in that order, so that nothing is half registered."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from argosy.errors import InvalidOption, StorageFailed
+from argosy.images.docker.build import BASE_DIGEST, BASE_NAME, STEPS, DockerBuilder, DockerSteps
+from argosy.images.docker.log import BuildLog, read_log
 from argosy.images.oci.attachments import BILL_TYPE, PROVENANCE_TYPE, attach
-from argosy.images.oci.base import Bases, Pull
+from argosy.images.oci.base import LOCAL_KINDS, Base, Bases, Pull
 from argosy.images.oci.build import OciBuilder, Recipe
 from argosy.images.oci.described import layer_titles
 from argosy.images.oci.layout import OciLayout
@@ -18,6 +22,7 @@ from argosy.images.venvs import environment_key
 from argosy.manifests.channels import Channels
 from argosy.manifests.dependencies import Dependencies
 from argosy.manifests.lock import index_for
+from argosy.manifests.uv import Index
 from argosy.records import Image, Manifest, OciImage, OciLayer, Reference, check_name
 from argosy.settings import Settings
 from argosy.store.db import Database
@@ -34,6 +39,7 @@ class OciImages:
         images: ImageRegistry,
         blob_path: BlobPath,
         version: str,
+        logs: Path,
         pull: Pull | None = None,
     ) -> None:
         self.layout = layout
@@ -43,6 +49,8 @@ class OciImages:
         self._version = version
         self._bases = Bases(layout, pull)
         self._builder = OciBuilder(layout, blob_path)
+        self._docker = DockerBuilder(layout, blob_path)
+        self._logs = logs
 
     def create(
         self,
@@ -52,35 +60,61 @@ class OciImages:
         base: str | None,
         platforms: Sequence[str],
         say: Callable[[str], None],
+        steps: DockerSteps | None = None,
     ) -> Image:
         """The image of a manifest on the base that `base` names now, or on the default one; the same two give the same
-        digests."""
-        check_name("image", name)
-        with self.layout.leases.hold():
-            return self._create(name, manifest, description, base, platforms, say)
+        digests.
 
-    def _create(
+        With `steps` they run on the base before, which gives other digests each time that they really run.
+        """
+        check_name("image", name)
+        wanted = parse_platforms(platforms)
+        with self.layout.leases.hold():
+            base, base_digest = self._base(base, manifest.recipe.lock.python, wanted, say)
+            if steps is None:
+                bases = [self._bases.open(base, base_digest, platform, _python(manifest)) for platform in wanted]
+                return self._build(name, manifest, description, base_digest, bases, wanted, say)
+            parts = self._bases.parts(base, base_digest, wanted[0])
+            with BuildLog(self._logs, name, say) as log:
+                derived = self._with_steps(name, manifest, parts, wanted[0], steps, log)
+                image = self._build(name, manifest, description, derived.digest, [derived], wanted, say)
+                log.keep(image.version)
+            return image
+
+    def log(self, name: str, version: int | None) -> str:
+        """Of the build of one version, or of the last build under this name, also one that failed."""
+        return read_log(self._logs, name, version)
+
+    def _with_steps(
+        self, name: str, manifest: Manifest, base: Base, platform: Platform, steps: DockerSteps, log: BuildLog
+    ) -> Base:
+        index = self._index(manifest)
+        derived = self._docker.derive(base, platform, steps, manifest.recipe.files, index, name, log)
+        made = self._bases.open(base.reference, derived, platform, _python(manifest))
+        names = {} if base.reference.startswith(LOCAL_KINDS) else {BASE_NAME: base.reference}
+        return replace(made, annotations={BASE_DIGEST: base.digest, STEPS: steps.text, **names})
+
+    def _index(self, manifest: Manifest) -> Index:
+        named = Dependencies(
+            index_url=manifest.recipe.index_url, extra_index_urls=tuple(manifest.recipe.extra_index_urls)
+        )
+        return index_for(named, self._settings.index_url, self._settings.extra_index_url)
+
+    def _build(
         self,
         name: str,
         manifest: Manifest,
         description: str,
-        named: str | None,
-        platforms: Sequence[str],
+        base_digest: str,
+        bases: Sequence[Base],
+        wanted: Sequence[Platform],
         say: Callable[[str], None],
     ) -> Image:
-        wanted = parse_platforms(platforms)
-        base, base_digest = self._base(named, manifest.recipe.lock.python, wanted, say)
-        # conda's packages bring their own Python: the base need not have one.
-        python = "" if manifest.recipe.lock.conda else manifest.recipe.lock.python
-        bases = [self._bases.open(base, base_digest, platform, python) for platform in wanted]
         models = manifest_contents(self._database, manifest)
         key = environment_key(manifest.recipe.lock, manifest.recipe.runtime.removeprefix("python:"))
         made = plan(manifest, models, key, runtime_digest(), self._version, base_digest)
-        indexes = Dependencies(
-            index_url=manifest.recipe.index_url, extra_index_urls=tuple(manifest.recipe.extra_index_urls)
-        )
-        index = index_for(indexes, self._settings.index_url, self._settings.extra_index_url)
-        recipe = Recipe(manifest, models, made, index, Channels.of(self._settings.conda_channels))
+        channels = Channels.of(self._settings.conda_channels)
+        recipe = Recipe(manifest, models, made, self._index(manifest), channels)
         built = [self._builder.build(recipe, each, platform, say) for each, platform in zip(bases, wanted, strict=True)]
         # Loaded late: only builds need it.
         from argosy.images.oci.bill import bill
@@ -145,6 +179,11 @@ class OciImages:
         ]
         base = str((manifest.get("annotations") or {}).get("org.opencontainers.image.base.digest", ""))
         return OciImage(platform, digest, base, layers)
+
+
+def _python(manifest: Manifest) -> str:
+    """What the base must have; conda's packages bring their own."""
+    return "" if manifest.recipe.lock.conda else manifest.recipe.lock.python
 
 
 def _not_oci(image: Image) -> InvalidOption:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
 from argosy.errors import Error, InvalidFile, InvalidName, InvalidReference
+from argosy.images.oci.layers import BASE, TITLE
 from argosy.images.oci.layout import DOCKER_LIST, INDEX, Descriptor, Malformed, OciLayout, parse_json
 from argosy.images.oci.packages import PREFIX
 from argosy.images.oci.pythons import unpacked
@@ -20,7 +21,6 @@ _IMAGE_JSON = f"{PREFIX}/image/image.json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PYTHON = re.compile(rf"/{PREFIX}/lib/python(\d\.\d+)/")
 _LARGEST_JSON_BYTES = 16 << 20
-_TITLE = "io.argosy.layer"
 _BUILT = "argosy "
 
 
@@ -73,7 +73,7 @@ def layer_titles(manifest: Mapping[str, Any], config: Mapping[str, Any]) -> list
         [str(entry.get("created_by", "")) for entry in history] if len(history) == len(layers) else [""] * len(layers)
     )
     return [
-        str((layer.get("annotations") or {}).get(_TITLE) or (text.removeprefix(_BUILT) if _is_ours(text) else "base"))
+        str((layer.get("annotations") or {}).get(TITLE) or (text.removeprefix(_BUILT) if _is_ours(text) else BASE))
         for layer, text in zip(layers, told, strict=True)
     ]
 

@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from argosy.errors import StorageFailed
 from argosy.images.oci.layout import TAR, Descriptor, OciLayout, canonical
@@ -18,6 +19,8 @@ from argosy.images.oci.layout import TAR, Descriptor, OciLayout, canonical
 # A thread hashes what another one reads and writes; larger pieces make the hand-over cheaper.
 _CHUNK_BYTES = 4 << 20
 _BLOCK_BYTES = 512
+# The annotation of a layer that says what it is, and what a base's is without one.
+TITLE, BASE = "io.argosy.layer", "base"
 # Part of every key: goes up when the same entries would make another tar.
 _FORMAT = 1
 
@@ -39,6 +42,10 @@ class LayerBlob:
     diff_id: str
     title: str = ""
 
+    def described(self) -> dict[str, Any]:
+        """As a manifest lists it; what belongs to the base needs no word."""
+        return {**self.descriptor.json(), **({} if self.title == BASE else {"annotations": {TITLE: self.title}})}
+
 
 def link_to(target: str) -> Content:
     return Content(b"", link=target)
@@ -59,12 +66,13 @@ def known_layer(layout: OciLayout, key: str, title: str) -> LayerBlob | None:
 
 def write_layer(layout: OciLayout, key: str, title: str, files: Mapping[str, Content]) -> LayerBlob:
     """A layer of `files` by their path in the image (`opt/argosy/...`), streamed into the layout."""
-    digest, size_bytes = layout.add(_tar(files))
+    digest, size_bytes = layout.add(tar_of(files))
     layout.remember(key, {"digest": digest, "size": size_bytes})
     return LayerBlob(Descriptor(TAR, digest, size_bytes), digest, title)
 
 
-def _tar(files: Mapping[str, Content]) -> Iterator[bytes]:
+def tar_of(files: Mapping[str, Content]) -> Iterator[bytes]:
+    """The archive of these files by their path."""
     for path in _sorted(files):
         content = files.get(path)
         entry = tarfile.TarInfo(path)

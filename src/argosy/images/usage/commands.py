@@ -1,0 +1,69 @@
+"""The commands that run an image, to be typed or pasted on the machine where it shall run."""
+
+import json
+import shlex
+from collections.abc import Sequence
+
+from argosy.images.oci.build import PORT
+from argosy.images.usage.kubernetes import secret_name
+from argosy.images.usage.place import KEYS, Place
+
+_JSON = "Content-Type: application/json"
+
+
+def prepare(place: Place) -> list[str]:
+    """Values for the variables; they are read from the shell, so that no list of processes shows them."""
+    others = [f"export {name}=..." for name in place.variables if name != KEYS]
+    return [f'export {KEYS}="$(openssl rand -hex 32)"', *others]
+
+
+def fetch(place: Place, reference: str, program: str) -> list[str]:
+    """How the image comes there: from its registry, or from an archive written where Argosy is."""
+    if place.pulled:
+        return [f"{program} pull --platform {place.platform} {place.image}"]
+    file = f"{place.name}.tar"
+    return [
+        f"argosy image save {reference} -f {file} --platform {place.platform}  # where Argosy is",
+        f"{program} load --input {file}",
+    ]
+
+
+def run(place: Place, program: str) -> str:
+    words = [
+        *(program, "run", "--detach", "--name", place.name, "--publish", f"127.0.0.1:{place.port}:{PORT}"),
+        *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),  # noqa: S108
+        *(word for name in place.variables for word in ("--env", name)),
+        place.image,
+    ]
+    return shlex.join(words)
+
+
+def ask(place: Place) -> str:
+    """A request with the manifest's first sample, of the container on this machine."""
+    body = "..." if place.sample is None else json.dumps(place.sample, ensure_ascii=False)
+    headers = f'-H "Authorization: Bearer ${KEYS}" -H {shlex.quote(_JSON)}'
+    return f"curl {headers} -d {shlex.quote(body)} http://127.0.0.1:{place.port}/score"
+
+
+def kubernetes(place: Place, again: Sequence[str]) -> list[str]:
+    missing = [] if place.pulled else ["# its nodes pull it: push it to a registry, and name it there with --reference"]
+    literals = " ".join(f'--from-literal={name}="${name}"' for name in place.variables)
+    return [
+        *missing,
+        f"kubectl create secret generic {secret_name(place)} {literals}",
+        f"{shlex.join([*again, '--format', 'kubernetes'])} | kubectl apply -f -",
+        f"kubectl rollout status deployment/{place.plain_name}",
+        f"kubectl port-forward service/{place.plain_name} {place.port}:{place.port}",
+    ]
+
+
+def iot_edge(place: Place, again: Sequence[str]) -> list[str]:
+    names = " ".join(f"${name}" for name in place.variables)
+    return [
+        f"{shlex.join([*again, '--format', 'iot-edge'])} | envsubst '{names}' > deployment.json",
+        "az iot edge set-modules --hub-name HUB --device-id DEVICE --content deployment.json",
+    ]
+
+
+def compose(again: Sequence[str]) -> list[str]:
+    return [f"{shlex.join([*again, '--format', 'compose'])} > compose.yaml", "docker compose up --detach"]
