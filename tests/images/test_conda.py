@@ -1,8 +1,11 @@
 """Environments of conda packages: on this machine, and as files of an image for any platform."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +22,7 @@ from argosy.manifests.conda_file import read_conda_file
 from argosy.manifests.conda_lock import CondaWish, lock_conda
 from argosy.manifests.runtime import Runtime
 from argosy.manifests.uv import Index
-from argosy.records import Lock
+from argosy.records import Lock, encode
 from manifests.conda_channel import ELSEWHERE, HERE, PLACEHOLDER, CondaChannel, serve_channel
 from manifests.package_index import PackageIndex
 
@@ -78,6 +81,43 @@ def test_an_environment_that_was_moved_is_built_anew(
     assert "another folder" in check_environment(tmp_path / "new", build.key)
     python = ensure_environment(tmp_path / "new", build)
     assert run(python.parent / "tool") == f"tool in {tmp_path / 'new' / build.key}"
+
+
+BUILD = """
+import json, sys
+from pathlib import Path
+from argosy.images.conda import conda_python
+from argosy.images.venvs import Build, ensure_environment, environment_key, environment_python
+from argosy.manifests.uv import Index
+from argosy.records import Lock, decode
+
+root, lock = Path(sys.argv[1]), decode(Lock, json.loads(Path(sys.argv[2]).read_text()))
+key = environment_key(lock, lock.python)
+ensure_environment(root, Build(key, lock, conda_python(lock, environment_python(root, key)), Index(sys.argv[3])))
+"""
+
+
+def test_a_build_that_was_killed_leaves_nothing_that_could_be_taken_for_one(
+    index: PackageIndex, channel: CondaChannel, root: Path, tmp_path: Path
+) -> None:
+    lock = a_lock(index, channel.url)
+    (tmp_path / "lock.json").write_text(json.dumps(encode(lock)))
+    index.gate.clear()  # the wheels on top wait, conda's packages are there
+    index.asked_for_wheel.clear()
+    shutil.rmtree(os.environ["UV_CACHE_DIR"])
+    words: list[str | Path] = [sys.executable, "-c", BUILD, root, tmp_path / "lock.json", index.url]
+    builder = subprocess.Popen(words, start_new_session=True)
+    try:
+        assert index.asked_for_wheel.wait(60)
+    finally:
+        os.killpg(builder.pid, signal.SIGKILL)
+        builder.wait()
+        index.gate.set()
+    build = a_build(lock, index, root)
+    assert check_environment(root, build.key) != "" and len(list(root.glob(".building-*"))) == 1
+    python = ensure_environment(root, build)
+    assert run(python.parent / "tool") == f"tool in {root / build.key}"
+    assert not list(root.glob(".building-*"))
 
 
 def test_another_lock_of_conda_is_another_environment(index: PackageIndex, channel: CondaChannel) -> None:

@@ -7,6 +7,7 @@ and it finds its credentials by environment variables. It imports nothing else o
 import asyncio
 import hashlib
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -161,3 +162,6 @@ async def _answer(order: dict[str, Any]) -> dict[str, Any]:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     json.dump(asyncio.run(_answer(json.load(sys.stdin))), sys.stdout)
+    sys.stdout.flush()
+    # Requests that are still under way when another one has failed would crash an interpreter that takes itself apart.
+    os._exit(0)
