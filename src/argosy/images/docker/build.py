@@ -7,27 +7,22 @@ layer is remembered by what led to it, so a build that failed or was killed goes
 
 import hashlib
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from argosy.errors import EngineFailed, InvalidFile, InvalidOption, StepFailed, StorageFailed
+from argosy.errors import StepFailed
+from argosy.images.docker.bench import Bench
 from argosy.images.docker.engine import Engine, find_engine
 from argosy.images.docker.handed import Handed, handed
 from argosy.images.docker.log import BuildLog
 from argosy.images.docker.steps import Step, check_sources, parse, sources_of
 from argosy.images.docker.words import expand
-from argosy.images.oci.archive import archive
 from argosy.images.oci.base import Base
 from argosy.images.oci.build import CREATED, base_history
 from argosy.images.oci.layers import Content, LayerBlob, known_layer, layer_key, write_layer
-from argosy.images.oci.layout import CONFIG, MANIFEST, TAR, Descriptor, OciLayout
+from argosy.images.oci.layout import CONFIG, MANIFEST, Descriptor, OciLayout
 from argosy.images.oci.platforms import Platform
-from argosy.images.oci.sources import open_source
 from argosy.images.unpack import BlobPath
 from argosy.manifests.uv import Index
 from argosy.records import FileEntry
@@ -102,7 +97,7 @@ class DockerBuilder:
         # Two homes may use one engine.
         build = hashlib.sha256(f"{self._layout.root}\0{image}".encode()).hexdigest()[:16]
         state = _begin(base)
-        with _Bench(self._layout, self._find, platform, build, given) as bench:
+        with Bench(self._layout, self._find, platform, build, given) as bench:
             for number, step in enumerate(steps, 1):
                 shown = given.hide(_one_line(step.text))
                 log.begin(f"Step {number}/{len(steps)}, line {step.line}: {shown}")
@@ -117,7 +112,7 @@ class DockerBuilder:
         return _write(self._layout, state)
 
     def _run(
-        self, bench: "_Bench", state: _State, step: Step, wanted: DockerSteps, log: BuildLog, given: Handed
+        self, bench: Bench, state: _State, step: Step, wanted: DockerSteps, log: BuildLog, given: Handed
     ) -> LayerBlob:
         variables = {**state.arguments, **state.variables}
         title = f"step: {_short(step.text)}"
@@ -146,102 +141,6 @@ class DockerBuilder:
         title = f"step: {_short(step.text)}"
         contents = {place: Content(self._blob_path(entry.sha256)) for place, entry in placed.items()}
         return known_layer(self._layout, key, title) or write_layer(self._layout, key, title, contents)
-
-
-class _Bench:
-    """The engine's side of a build. The engine is asked for when the first step needs it, and cleaned in the end."""
-
-    def __init__(
-        self, layout: OciLayout, find: Callable[[], Engine], platform: Platform, build: str, given: Handed
-    ) -> None:
-        self._layout, self._find, self._platform, self._build, self._given = layout, find, platform, build, given
-        self._engine: Engine | None = None
-        self._folder = layout.work / f"build-{build}"
-        # The diff ids of the image that the engine has, and its tag.
-        self._there: list[str] = []
-        self._tag, self._count = "", 0
-
-    def __enter__(self) -> "_Bench":
-        shutil.rmtree(self._folder, ignore_errors=True)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
-        if self._engine is not None:
-            # An engine that is gone is cleaned by the next build of this image.
-            with suppress(EngineFailed):
-                self._engine.clean(self._build)
-            self._engine.close()
-
-    def run(
-        self,
-        digest: str,
-        layers: Sequence[LayerBlob],
-        step: Step,
-        variables: Mapping[str, str],
-        log: BuildLog,
-        go_on: Callable[[], None],
-    ) -> tuple[int, Descriptor | None]:
-        """The exit code of a RUN on the image `digest`, and its layer when it is 0."""
-        engine = self._ready()
-        before = [layer.diff_id for layer in layers]
-        if self._there != before:
-            self._load(engine, digest)
-            self._there = before
-        everything = {**self._given.variables, **variables}
-        with engine.container(self._tag, self._build, self._folder / "handed") as container:
-            pieces = engine.run(container, step.words, everything)
-            code = _each_line(pieces, lambda line: log.line(self._given.hide(line)), log.flush, go_on)
-            if code:
-                return code, None
-            return 0, self._commit(engine, container, before)
-
-    def _ready(self) -> Engine:
-        if self._engine is None:
-            engine = self._find()
-            if engine.architecture != self._platform.architecture:
-                raise InvalidOption(
-                    "--platform",
-                    self._platform.name,
-                    f"RUN needs an engine of that platform, and the one at {engine.url} runs "
-                    f"linux/{engine.architecture}. Build there, or without steps: --builder oci",
-                )
-            self._engine = engine
-            # What a control plane that was killed has left.
-            engine.clean(self._build)
-            with _storing(self._folder):
-                self._folder.mkdir(mode=0o700, parents=True)
-                self._given.write(self._folder / "handed")
-        return self._engine
-
-    def _next_tag(self) -> str:
-        self._count += 1
-        return f"{self._build}-{self._count:04}"
-
-    def _load(self, engine: Engine, digest: str) -> None:
-        self._tag = self._next_tag()
-        name = f"localhost/argosy-build:{self._tag}"
-        engine.load(self._tag, archive(self._layout, name, self._layout.descriptor(digest, self._platform.name))[1])
-
-    def _commit(self, engine: Engine, container: str, before: Sequence[str]) -> Descriptor:
-        tag = self._next_tag()
-        with _storing(self._folder), tempfile.NamedTemporaryFile(dir=self._folder, suffix=".tar") as file:
-            after = engine.commit(container, tag, file)
-            file.flush()
-            layer = self._layer_of(Path(file.name), after[len(before) :])
-        self._tag, self._there = tag, after
-        return layer
-
-    def _layer_of(self, saved: Path, added: Sequence[str]) -> Descriptor:
-        if not added:  # Docker keeps no layer of a step that changed nothing
-            digest, size_bytes = self._layout.add([bytes(1024)])
-            return Descriptor(TAR, digest, size_bytes)
-        if len(added) != 1:
-            raise InvalidFile("the committed step", f"has {len(added)} new layers instead of one")
-        with open_source(f"docker-archive:{saved}") as source:
-            source.top()
-            digest, size_bytes = self._layout.add(source.read(added[0]), added[0])
-        return Descriptor(TAR, digest, size_bytes)
 
 
 def _begin(base: Base) -> _State:
@@ -294,35 +193,6 @@ def _write(layout: OciLayout, state: _State) -> str:
     return layout.add_json(manifest)[0]
 
 
-def _each_line(
-    pieces: Generator[bytes, None, int],
-    tell: Callable[[str], None],
-    flush: Callable[[], None],
-    go_on: Callable[[], None],
-) -> int:
-    """Tell the lines of a stream, and flush what was told when it is silent; what the generator returns."""
-    rest = b""
-    while True:
-        go_on()
-        try:
-            piece = next(pieces)
-        except StopIteration as end:
-            if rest:
-                tell(_text(rest))
-            return int(end.value)
-        if not piece:
-            flush()
-        *lines, rest = (rest + piece).split(b"\n")
-        for line in lines:
-            if text := _text(line):
-                tell(text)
-
-
-def _text(line: bytes) -> str:
-    """What remains to be seen of a line that a progress bar drew again and again."""
-    return line.rstrip().rpartition(b"\r")[2].decode("utf-8", "replace")
-
-
 def _one_line(text: str) -> str:
     """For people, without the indentation of continued lines."""
     return " ".join(text.split())
@@ -331,14 +201,3 @@ def _one_line(text: str) -> str:
 def _short(text: str) -> str:
     line = _one_line(text)
     return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
-
-
-@contextmanager
-def _storing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as problem:
-        raise StorageFailed(
-            f"The build cannot write to {folder}: {problem.strerror or problem}. Free some space, or set ARGOSY_HOME "
-            "to another folder."
-        ) from problem
