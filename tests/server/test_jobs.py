@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 
+from argosy.environments.container.engines import Engines
+from argosy.environments.container.images import EngineImages
+from argosy.environments.registry import EnvironmentRegistry
+from argosy.images.oci.layout import OciLayout
 from argosy.models.registry import ModelRegistry
 from argosy.records import Operation
 from argosy.server.jobs import Jobs
 from argosy.server.operations import Job, OperationRunner, Step
+from argosy.server.placement import Placement
 from argosy.server.trials import Trials
 from argosy.server.tuner import Tuner
 from argosy.services.registry import ServiceRegistry
@@ -32,6 +37,7 @@ class Deploys:
         self.services = services
         shelf = services.shelf
         models = ModelRegistry(shelf.database, shelf.blobs, Settings())
+        engines, oci = Engines(lambda: []), OciLayout(shelf.folder / "oci")
         self.jobs = Jobs(
             Settings(),
             shelf.blobs,
@@ -45,6 +51,7 @@ class Deploys:
             services.reconciler,
             Trials(Home(Path("/nowhere")), models, shelf.manifests, None),  # type: ignore[arg-type]
             Tuner(Home(Path("/nowhere")), services.registry, None),  # type: ignore[arg-type]
+            Placement(EnvironmentRegistry(shelf.database), services.registry, shelf.images, engines, EngineImages(oci)),
         )
         self.runner = OperationRunner(shelf.database, self.jobs.kinds(), 2)
         self._ended = threading.Event()

@@ -1,9 +1,8 @@
 """`argosy image ...`."""
 
 import argparse
-import os
 
-from argosy.cli import image_login, jobs, parsing, recipe_options
+from argosy.cli import base_option, image_login, jobs, parsing, recipe_options
 from argosy.cli.output import Block, Pairs, Table
 from argosy.cli.parsing import Parser, leaf
 from argosy.cli.session import Session
@@ -65,13 +64,7 @@ def build(parser: Parser, name: str) -> None:
 def _container_options(create: Parser) -> None:
     group = create.add_argument_group("the container")
     group.add_argument("--builder", choices=("oci",), help="oci: an OCI image instead of an environment here")
-    group.add_argument(
-        "--base",
-        dest="base_image",
-        metavar="IMAGE",
-        help="what it stands on, with the manifest's Python in it: oci:DIR[:TAG], oci-archive:FILE or "
-        "docker-archive:FILE, as the control plane finds them",
-    )
+    base_option.add(group)
     group.add_argument(
         "--platform",
         type=lambda text: text.split(","),
@@ -98,7 +91,7 @@ def create_image(args: argparse.Namespace, session: Session) -> None:
             manifest=args.manifest,
             description=args.description,
             builder=args.builder,
-            base_image=_absolute(args.base_image),
+            base_image=base_option.absolute(args.base_image),
             platforms=args.platform,
             wait=args.wait,
             on_message=progress.message,
@@ -166,14 +159,6 @@ def delete_image(args: argparse.Namespace, session: Session) -> None:
         session.confirm(f"Delete image {image.reference}?", args.yes)
     session.client.images.delete(args.reference)
     session.show({"deleted": image.reference}, lambda: [f"image {image.reference} is deleted"])
-
-
-def _absolute(base: str | None) -> str | None:
-    """A path is meant from where the command runs, which is not where the control plane does."""
-    kind, colon, path = (base or "").partition(":")
-    if not colon or kind not in ("oci", "oci-archive", "docker-archive"):
-        return base
-    return f"{kind}:{os.path.abspath(os.path.expanduser(path))}"  # noqa: PTH100, PTH111 (a tag may follow the path)
 
 
 def _details(image: Image) -> Pairs:

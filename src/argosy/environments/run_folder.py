@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from argosy.environments.foreign import open_foreign, read_foreign
 from argosy.environments.processes import Identity
 from argosy.environments.target import Load, Observed
 
@@ -48,7 +49,7 @@ class RunFolder:
     def locked(self) -> bool:
         """Whether a living process holds the lock."""
         try:
-            with (self.folder / "lock").open("rb") as lock:
+            with open_foreign(self.folder / "lock") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -95,7 +96,7 @@ class RunFolder:
     def failure(self, code: int | None) -> tuple[str | None, bool]:
         """Why it ended, None when it should, and whether it found so itself."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            told = json.loads((self.folder / "failure.json").read_text())
+            told = json.loads(read_foreign(self.folder / "failure.json"))
             return str(told["reason"]), True
         if self.overdue:
             limit = f"{self.init_timeout_s:g} s"

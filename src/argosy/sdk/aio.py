@@ -200,6 +200,8 @@ class AsyncEnvironments(AsyncGroup):
     create = awaitable(environments.create)
     list = awaitable(environments.list_all)
     show = awaitable(environments.show)
+    use = awaitable(environments.use)
+    check = awaitable(environments.check)
     delete = awaitable(environments.delete)
 
 

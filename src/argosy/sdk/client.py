@@ -114,6 +114,8 @@ class Environments(Group):
     create = blocking(environments.create)
     list = blocking(environments.list_all)
     show = blocking(environments.show)
+    use = blocking(environments.use)
+    check = blocking(environments.check)
     delete = blocking(environments.delete)
 
 

@@ -18,9 +18,13 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from argosy import __version__
+from argosy.environments.container.engines import Engines
+from argosy.environments.container.images import EngineImages
+from argosy.environments.container.target import ContainerTarget
 from argosy.environments.process import ProcessTarget
 from argosy.environments.registry import EnvironmentRegistry
 from argosy.environments.target import Target
+from argosy.environments.targets import Targets
 from argosy.errors import Error, InvalidOption, PortInUse, StorageFailed
 from argosy.gateway.gateway import Gateway
 from argosy.gateway.logs import rotate
@@ -42,6 +46,7 @@ from argosy.server.control import Control
 from argosy.server.holding import Holding
 from argosy.server.jobs import Jobs
 from argosy.server.operations import OperationRunner
+from argosy.server.placement import Placement
 from argosy.server.routing import GatewayRouter
 from argosy.server.trials import Trials
 from argosy.server.tuner import Tuner
@@ -114,14 +119,19 @@ class ControlPlane:
         environments = EnvironmentRegistry(database)
         if not environments.all():
             environments.create("local", "process")
-        target = ProcessTarget(home, settings.log_limit_bytes)
+        engines = Engines(environments.engines)
+        engine_images = EngineImages(oci.layout)
+        target = Targets(
+            ProcessTarget(home, settings.log_limit_bytes),
+            ContainerTarget(home, engines, engine_images, settings.log_limit_bytes),
+        )
         gateway = Gateway(home, settings, tls)
 
         def last_lines(service: str, replica: str) -> list[str]:
             mine = [path for path in target.log_files(service) if path.name.startswith(replica)]
             return [readable(line) for line in tail(mine, _FAILURE_LOG_LINES)]
 
-        launcher = Launcher(services, builder)
+        launcher = Launcher(services, builder, images, environments)
         self._router = GatewayRouter(gateway, home.hold)
         reconciler = Reconciler(services, keyring, target, self._router, launcher, last_lines, scheme)
         autoscaler = Autoscaler(services, reconciler, target, gateway.counters, machine_cores())
@@ -131,9 +141,11 @@ class ControlPlane:
         host, port = listener.getsockname()[:2]
         recipes = ManifestBuilder(models, manifests, blobs, settings)
         trials = Trials(home, models, manifests, builder)
-        tuner = Tuner(home, services, launcher)
+        tuner = Tuner(home, services, launcher.as_process)
+        placement = Placement(environments, services, images, engines, engine_images)
         jobs = Jobs(
-            settings, blobs, models, manifests, recipes, images, builder, oci, services, reconciler, trials, tuner
+            settings, blobs, models, manifests, recipes, images, builder, oci, services, reconciler, trials, tuner,
+            placement,
         )  # fmt: skip
         self.control = Control(
             home=home,

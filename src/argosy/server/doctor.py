@@ -2,23 +2,14 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from argosy.errors import Error
 from argosy.images.pythons import list_pythons
 from argosy.images.venvs import check_environment
+from argosy.records import Check
 from argosy.server.control import Control
 
 _LOW_DISK_BYTES = 2_000_000_000
-
-
-@dataclass(frozen=True)
-class Check:
-    """`state`: ok, warn, fail."""
-
-    name: str
-    state: str
-    message: str
 
 
 def examine(control: Control) -> list[Check]:

@@ -20,6 +20,7 @@ from argosy.models.registry import ModelRegistry
 from argosy.models.request import ModelRequest
 from argosy.records import FileEntry, Image, Model, Reference, ServiceSettings, encode
 from argosy.server.operations import Cancelled, Interrupted, Job, Step
+from argosy.server.placement import Placement
 from argosy.server.trials import Trials
 from argosy.server.tuner import Tuner
 from argosy.services.reconcile import Reconciler
@@ -51,6 +52,7 @@ class Jobs:
         reconciler: Reconciler,
         trials: Trials,
         tuner: Tuner,
+        placement: Placement,
     ) -> None:
         self._settings = settings
         self._blobs = blobs
@@ -64,19 +66,21 @@ class Jobs:
         self._reconciler = reconciler
         self._trials = trials
         self._tuner = tuner
+        self._placement = placement
         self._watching = 0
         self._watch_guard = threading.Lock()
 
     def kinds(self) -> Mapping[str, Sequence[Step]]:
         manifest, image = Step("manifest", self._manifest), Step("image", self._image)
+        load = Step("load", self._placement.load)
         rollout = Step("rollout", self._rollout, waits=True)
         return {
             "model.fetch": [Step("fetch", self._fetch), Step("register", self._register)],
             "manifest.create": [manifest],
             "manifest.test": self._trials.steps(),
             "image.create": [manifest, image],
-            "service.create": [manifest, image, Step("deploy", self._create_service), rollout],
-            "service.update": [manifest, image, Step("deploy", self._update_service), rollout],
+            "service.create": [manifest, image, load, Step("deploy", self._create_service), rollout],
+            "service.update": [manifest, image, load, Step("deploy", self._update_service), rollout],
             "service.rollback": [Step("deploy", self._roll_back), rollout],
             "service.tune": self._tuner.steps(),
             "service.delete": [Step("delete", self._delete_service, waits=True)],
@@ -100,7 +104,15 @@ class Jobs:
         name = job.input.get("image_name") or manifest.name
         description = job.input.get("image_description", "")
         if wanted := job.input.get("oci"):
-            image = self._oci.create(name, manifest, description, wanted["base"], wanted["platforms"], job.say)
+            image = self._oci.create(
+                name,
+                manifest,
+                description,
+                wanted["base"],
+                wanted["platforms"],
+                job.say,
+                wanted.get("base_digest", ""),
+            )
         else:
             image = self._image_builder.create(name, manifest, description, job.say)
         job.say(f"Image {image.reference}")

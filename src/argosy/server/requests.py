@@ -79,13 +79,15 @@ class RegistryBody(_Body):
 class EnvironmentBody(_Body):
     name: Name
     kind: str = "process"
+    engine: str = Field(default="", max_length=1_000)
 
 
 class ServiceBody(_Body):
     name: Name
-    environment: str = "local"
+    environment: str | None = None
     image: str | None = None
     recipe: ManifestBody | None = None
+    base: str | None = Field(default=None, min_length=1, max_length=4_000)
     replicas: int | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     description: str = Field(default="", max_length=10_000)
@@ -94,6 +96,7 @@ class ServiceBody(_Body):
 class ServiceChanges(_Body):
     image: str | None = None
     recipe: ManifestBody | None = None
+    base: str | None = Field(default=None, min_length=1, max_length=4_000)
     models: list[str] | None = None
     replicas: int | None = None
     settings: dict[str, Any] = Field(default_factory=dict)

@@ -48,12 +48,16 @@ class OciImages:
         base: str,
         platforms: Sequence[str],
         say: Callable[[str], None],
+        base_digest: str = "",
     ) -> Image:
-        """The image of a manifest on the base that `base` names now; the same two give the same digests."""
+        """The image of a manifest on the base that `base` names now; the same two give the same digests.
+
+        With `base_digest` the base is the one of that digest, which is here already.
+        """
         check_name("image", name)
         wanted = parse_platforms(platforms)
         say(f"Base {base}")
-        base_digest = self._bases.resolve(base, wanted)
+        base_digest = base_digest or self._bases.resolve(base, wanted)
         python = manifest.recipe.lock.python
         bases = [self._bases.open(base, base_digest, platform, python) for platform in wanted]
         models = manifest_contents(self._database, manifest)

@@ -1,0 +1,155 @@
+"""One replica in a container: the folders that it shares with the control plane, and what is known of it.
+
+    <run>/c/<suffix>/container.json    the control plane's own notes: nothing in a container can reach them
+    <run>/c/<suffix>/forgotten         it has ended, and only its container is left to be removed
+    <run>/c/<suffix>/m/                mounted at /run/argosy: spec.json, settings.json, lock, sock, admin
+    <logs>/services/<service>/<id>/    mounted at /var/log/argosy: <id>.log
+
+The mounted folders are open to everybody, since the container's user is nobody's here; their parents are not.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from argosy.environments.container.engine import State
+from argosy.environments.run_folder import RunFolder
+from argosy.environments.target import Launch
+
+SHARED, LOGS = "/run/argosy", "/var/log/argosy"
+IMAGE = Path("/opt/argosy/image")
+_NOTES = "container.json"
+_SIGNALLED = 128
+
+
+@dataclass
+class ContainerReplica(RunFolder):
+    """`folder` is the mounted one. `looked_s` is when the engine was asked last, `ended_s` when the lock was first seen
+    free."""
+
+    engine: str = ""
+    memory_bytes: int | None = None
+    looked_s: float | None = None
+    ended_s: float | None = None
+
+    @property
+    def own(self) -> Path:
+        """The folder that the container does not see."""
+        return self.folder.parent
+
+    @property
+    def container(self) -> str:
+        return container_name(self.id)
+
+    @property
+    def forgotten(self) -> bool:
+        return (self.own / "forgotten").exists()
+
+    def take(self, answer: Mapping[str, Any]) -> None:
+        # Its process numbers are those of its own world.
+        super().take({**answer, "pid": None})
+        if answer.get("id") == self.id and not self.seen_alive:
+            self.seen_alive = True
+            with contextlib.suppress(OSError):
+                (self.own / "alive").touch()
+
+    def why(self, state: State | None) -> tuple[str | None, bool]:
+        """Why it ended, None when it should, and whether it found so itself. `state` None: its container is gone."""
+        if state is None:
+            # One that was never seen was perhaps never made: the control plane died over it.
+            expected = self.drain_deadline_s is not None or not self.seen_alive
+            return None if expected else "Its container was removed by somebody else.", False
+        if state.out_of_memory:
+            limit = "what the machine has" if self.memory_bytes is None else f"its limit of {shown(self.memory_bytes)}"
+            return (
+                f"The replica ran out of memory: it needed more than {limit} and was killed. Give it more with "
+                f"`argosy service update {self.service} --memory SIZE`, or fewer slots and smaller batches.",
+                False,
+            )
+        if state.problem and not self.seen_alive:
+            return f"The container engine could not run it: {state.problem}", False
+        code = state.exit_code
+        return self.failure(_SIGNALLED - code if code > _SIGNALLED else code)
+
+
+def container_name(replica: str) -> str:
+    return f"argosy-{replica}"
+
+
+def shown(size_bytes: int) -> str:
+    """As users write it: 512M, 1.5G."""
+    for unit, letter in ((1 << 30, "G"), (1 << 20, "M")):
+        if size_bytes >= unit:
+            return f"{size_bytes / unit:.4g}{letter}"
+    return f"{size_bytes} bytes"
+
+
+def orders(replica: str, launch: Launch, started_at: str, log_limit_bytes: int) -> dict[str, Any]:
+    """`spec.json` as the replica reads it, with its own paths."""
+    return {
+        "id": replica,
+        "service": launch.service,
+        "revision": launch.revision,
+        "image": str(IMAGE),
+        "listen": {"unix": f"{SHARED}/sock"},
+        "admin": {"unix": f"{SHARED}/admin"},
+        "shared": True,
+        "lock": f"{SHARED}/lock",
+        "failure": f"{SHARED}/failure.json",
+        "scratch": "/tmp/work",  # noqa: S108 (the container's own)
+        "settings": f"{SHARED}/settings.json",
+        "log": f"{LOGS}/{replica}.log",
+        "log_limit_bytes": log_limit_bytes,
+        "slots": launch.slots,
+        "max_batch_size": launch.max_batch_size,
+        "init_timeout_s": launch.init_timeout_s,
+        "drain_grace_s": 0.0,
+        "behind_gateway": True,
+        "started_at": started_at,
+    }
+
+
+def notes(replica: str, launch: Launch, started_at: str) -> dict[str, Any]:
+    assert launch.container is not None
+    return {
+        "id": replica,
+        "service": launch.service,
+        "revision": launch.revision,
+        "started_at": started_at,
+        "init_timeout_s": launch.init_timeout_s,
+        "engine": launch.container.engine,
+        "memory_bytes": launch.container.memory_bytes,
+    }
+
+
+def note(own: Path, content: Mapping[str, Any]) -> None:
+    """Raises OSError."""
+    (own / _NOTES).write_text(json.dumps(content))
+
+
+def load(own: Path) -> ContainerReplica | None:
+    """None for a folder without whole notes: a crash came before anything was started from it."""
+    try:
+        content = json.loads((own / _NOTES).read_text())
+        found = ContainerReplica(
+            id=str(content["id"]),
+            service=str(content["service"]),
+            revision=int(content["revision"]),
+            folder=own / "m",
+            created_at=time.monotonic() - max(0.0, time.time() - (own / _NOTES).stat().st_mtime),
+            started_at=str(content["started_at"]),
+            address=f"unix@{own / 'm' / 'sock'}",
+            init_timeout_s=float(content["init_timeout_s"]),
+            engine=str(content["engine"]),
+            memory_bytes=content["memory_bytes"],
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    found.seen_alive = (own / "alive").exists()
+    if found.seen_alive and (found.folder / "ready").exists():
+        found.answer = {"state": "ready"}
+    return found
