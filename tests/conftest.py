@@ -54,6 +54,7 @@ PARTS = {
     "docker-registry": Part(("docker-registry",), "apt-get install docker-registry"),
     "skopeo": Part(("skopeo",), "apt-get install skopeo"),
     "podman": Part(("podman",), "apt-get install podman runc catatonit netavark aardvark-dns"),
+    "dockerd": Part(("dockerd", "/usr/sbin/dockerd"), "apt-get install docker.io"),
     "debootstrap": Part(("debootstrap", "/usr/sbin/debootstrap"), "apt-get install debootstrap"),
     **{f"python{x}": PythonPart((x,), f"uv python install {x}") for x in ("3.10", "3.11", "3.12", "3.13")},
 }

@@ -1,5 +1,6 @@
 """What an environment needs of its machine, looked at now."""
 
+import contextlib
 import shutil
 
 from argosy.environments.container.engine import About, Engine
@@ -16,7 +17,8 @@ def check(environment: Environment) -> list[Check]:
     if environment.kind == "process":
         return [Check("processes", "ok", "replicas are processes of this machine; there is nothing else to need")]
     try:
-        about = Engine(environment.engine).about()
+        with contextlib.closing(Engine(environment.engine)) as engine:
+            about = engine.about()
     except Error as problem:
         return [Check("engine", "fail", problem.message)]
     return [

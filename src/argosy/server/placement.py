@@ -27,9 +27,10 @@ def check_settings(environment: Environment, settings: ServiceSettings) -> None:
 def check_base(environment: Environment, base: str | None) -> None:
     if base is not None and environment.kind != "container":
         raise InvalidOption(
-            "--base", base, f"services in environment {environment.name} are processes; an image of a container has a "
-            "base",
-        )  # fmt: skip
+            "--base",
+            base,
+            f"services in environment {environment.name} are processes, and only what runs in a container has a base",
+        )
 
 
 def is_ready(environment: Environment, image: Image) -> bool:

@@ -1,5 +1,6 @@
 """Finds the container engine of this machine: the first socket that answers."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ def candidates(environ: Mapping[str, str] = os.environ) -> list[str]:
 def find(given: str = "", environ: Mapping[str, str] = os.environ) -> str:
     """The socket of the engine that is `given`, else of the first one that answers. Raises InvalidOption."""
     if given:
-        Engine(_checked(given)).ping()
+        _knock(_checked(given))
         return given
     tried = []
     for url in candidates(environ):
@@ -36,7 +37,7 @@ def find(given: str = "", environ: Mapping[str, str] = os.environ) -> str:
             tried.append(f"{url} (not there)")
             continue
         try:
-            Engine(url).ping()
+            _knock(url)
         except Error as problem:
             tried.append(f"{url} ({problem.message.partition('(')[2].partition(')')[0] or 'no answer'})")
             continue
@@ -48,6 +49,11 @@ def find(given: str = "", environ: Mapping[str, str] = os.environ) -> str:
         "(`systemctl start docker`, `systemctl --user start podman.socket`), or name its socket: "
         f"{_OPTION} unix:///path/to.sock",
     )
+
+
+def _knock(url: str) -> None:
+    with contextlib.closing(Engine(url)) as engine:
+        engine.ping()
 
 
 def _checked(url: str) -> str:

@@ -83,6 +83,13 @@ class Engine:
         with self._asking("answer", knock=True) as api:
             api(_PING_TIMEOUT_S).ping()
 
+    def close(self) -> None:
+        """Its connections; it can be used again."""
+        with self._guard:
+            clients, self._clients = self._clients, {}
+        for client in clients.values():
+            client.close()
+
     def about(self) -> About:
         with self._asking("tell about itself", knock=True) as api:
             client = api(_TIMEOUT_S)

@@ -24,6 +24,7 @@ SHARED, LOGS = "/run/argosy", "/var/log/argosy"
 IMAGE = Path("/opt/argosy/image")
 _NOTES = "container.json"
 _SIGNALLED = 128
+_KILLED = _SIGNALLED + 9
 
 
 @dataclass
@@ -63,17 +64,23 @@ class ContainerReplica(RunFolder):
             # One that was never seen was perhaps never made: the control plane died over it.
             expected = self.drain_deadline_s is not None or not self.seen_alive
             return None if expected else "Its container was removed by somebody else.", False
-        if state.out_of_memory:
-            limit = "what the machine has" if self.memory_bytes is None else f"its limit of {shown(self.memory_bytes)}"
-            return (
-                f"The replica ran out of memory: it needed more than {limit} and was killed. Give it more with "
-                f"`argosy service update {self.service} --memory SIZE`, or fewer slots and smaller batches.",
-                False,
-            )
+        told_to_end = self.overdue or self.drain_deadline_s is not None
+        # Not every engine notices: old cgroups tell Podman nothing. Only the kernel kills one that has a limit.
+        guessed = state.exit_code == _KILLED and self.memory_bytes is not None and not told_to_end
+        if state.out_of_memory or guessed:
+            return self._out_of_memory(state.out_of_memory), False
         if state.problem and not self.seen_alive:
             return f"The container engine could not run it: {state.problem}", False
         code = state.exit_code
         return self.failure(_SIGNALLED - code if code > _SIGNALLED else code)
+
+    def _out_of_memory(self, certain: bool) -> str:
+        limit = "what the machine has" if self.memory_bytes is None else f"its limit of {shown(self.memory_bytes)}"
+        doubt = "" if certain else "most likely: its engine says no more than that it was killed; "
+        return (
+            f"The replica ran out of memory ({doubt}it needed more than {limit}). Give it more with `argosy service "
+            f"update {self.service} --memory SIZE`, or fewer slots and smaller batches."
+        )
 
 
 def container_name(replica: str) -> str:

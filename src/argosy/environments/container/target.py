@@ -214,9 +214,10 @@ class ContainerTarget:
         engine = self._engines.get(replica.engine)
         try:
             state = engine.look(replica.container)
-        except EngineFailed as problem:
+        except EngineFailed:
             # One that was never seen may live for all we know; one whose lock is free does not, whoever says so.
-            return self._gone(replica, f"The replica has ended. {problem.message}") if replica.seen_alive else None
+            why = "The replica has ended, and its container engine does not tell why."
+            return self._gone(replica, why) if replica.seen_alive else None
         if state is not None and state.running:
             if replica.ended_s is None or now - replica.ended_s < _ENGINE_NOTICES_S:
                 return None

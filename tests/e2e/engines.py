@@ -1,0 +1,107 @@
+"""Real container engines in folders of their own, which can be stopped and started: Podman's service and dockerd."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from argosy.environments.container.engine import Engine
+from argosy.environments.container.target import HOME, SERVICE
+from argosy.errors import Error
+
+_CONFIGURATION = """
+[containers]
+default_ulimits = ["nofile=20000:20000", "nproc=4096:4096"]
+[engine]
+runtime = "runc"
+"""
+_PATIENCE_S = 60.0
+
+
+@dataclass
+class EngineServer:
+    """`kind` is podman or docker, `program` podman or dockerd. `folder` holds all that it keeps."""
+
+    kind: str
+    program: str
+    folder: Path
+    options: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.engine = Engine(self.url)
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.folder}/sock"
+
+    def start(self) -> None:
+        (self.folder / "containers.conf").write_text(_CONFIGURATION)
+        places = {
+            "podman": [
+                *("--root", f"{self.folder}/root", "--runroot", f"{self.folder}/run"),
+                *("system", "service", "--time=0", self.url),
+            ],
+            # Without a network of its own: it shares the machine with other engines.
+            "docker": [
+                *("--data-root", f"{self.folder}/root", "--exec-root", f"{self.folder}/run", "-H", self.url),
+                *("--pidfile", f"{self.folder}/pid", "--bridge", "none", "--iptables=false", *self.options),
+            ],
+        }[self.kind]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self.program, *places],
+                env={**os.environ, "CONTAINERS_CONF": str(self.folder / "containers.conf")},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            with contextlib.suppress(Error):
+                self.engine.ping()
+                return
+            assert time.monotonic() < deadline and self._process.poll() is None, (self.folder / "log").read_text()
+            time.sleep(0.1)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Podman's containers go on without it, those of Docker end with it unless it keeps them."""
+        self._process.send_signal(number)
+        self._process.wait(_PATIENCE_S)
+
+    def pause(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def names(self, home: Path, service: str) -> set[str]:
+        """The containers of a service, ended ones too."""
+        self.engine.down = None
+        return {found.name for found in self.engine.labelled({HOME: str(home), SERVICE: service})}
+
+    def clean(self) -> None:
+        """Everything it keeps, mounts included."""
+        if self._process.poll() is not None:
+            self.start()
+        for found in self.engine.labelled({}):
+            self.engine.remove(found.name)
+        self.engine.close()
+        self.stop()
+
+
+@contextlib.contextmanager
+def running(kind: str, program: str, options: list[str] | None = None) -> Iterator[EngineServer]:
+    # Short: Podman refuses long folders.
+    server = EngineServer(kind, program, Path(tempfile.mkdtemp(prefix=f"{kind}-")), options or [])
+    server.start()
+    try:
+        yield server
+    finally:
+        server.clean()
+        shutil.rmtree(server.folder, ignore_errors=True)
