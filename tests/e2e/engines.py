@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from argosy.environments.container.engine import Engine
-from argosy.environments.container.target import HOME, SERVICE
+from argosy.environments.container.replica import HOME, SERVICE
 from argosy.errors import Error
 
 _CONFIGURATION = """
@@ -42,6 +42,8 @@ class EngineServer:
 
     def start(self) -> None:
         (self.folder / "containers.conf").write_text(_CONFIGURATION)
+        sock = self.folder / "sock"
+        sock.unlink(missing_ok=True)
         places = {
             "podman": [
                 *("--root", f"{self.folder}/root", "--runroot", f"{self.folder}/run"),
@@ -63,9 +65,10 @@ class EngineServer:
             )
         deadline = time.monotonic() + _PATIENCE_S
         while True:
-            with contextlib.suppress(Error):
-                self.engine.ping()
-                return
+            if sock.exists():
+                with contextlib.suppress(Error):
+                    self.engine.ping()
+                    return
             assert time.monotonic() < deadline and self._process.poll() is None, (self.folder / "log").read_text()
             time.sleep(0.1)
 

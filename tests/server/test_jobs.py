@@ -14,6 +14,7 @@ from argosy.environments.registry import EnvironmentRegistry
 from argosy.images.oci.layout import OciLayout
 from argosy.models.registry import ModelRegistry
 from argosy.records import Operation
+from argosy.server.image_runs import ImageRuns
 from argosy.server.jobs import Jobs
 from argosy.server.operations import Job, OperationRunner, Step
 from argosy.server.placement import Placement
@@ -52,6 +53,14 @@ class Deploys:
             Trials(Home(Path("/nowhere")), models, shelf.manifests, None),  # type: ignore[arg-type]
             Tuner(Home(Path("/nowhere")), services.registry, None),  # type: ignore[arg-type]
             Placement(EnvironmentRegistry(shelf.database), services.registry, shelf.images, engines, EngineImages(oci)),
+            ImageRuns(
+                Home(Path("/nowhere")),
+                shelf.images,
+                None,  # type: ignore[arg-type]
+                EnvironmentRegistry(shelf.database),
+                engines,
+                EngineImages(oci),
+            ),
         )
         self.runner = OperationRunner(shelf.database, self.jobs.kinds(), 2)
         self._ended = threading.Event()

@@ -2,7 +2,7 @@
 
 import argparse
 
-from argosy.cli import base_option, image_login, jobs, parsing, recipe_options
+from argosy.cli import base_option, image_login, image_run, jobs, parsing, recipe_options
 from argosy.cli.output import Block, Pairs, Table
 from argosy.cli.parsing import Parser, leaf
 from argosy.cli.session import Session
@@ -58,6 +58,7 @@ def build(parser: Parser, name: str) -> None:
     )
     delete.add_argument("reference", metavar="NAME:VERSION", help="the version to delete")
     delete.add_argument("--yes", action="store_true", help="do not ask")
+    image_run.build(group)
     image_login.build(group)
 
 

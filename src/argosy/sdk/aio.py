@@ -187,6 +187,7 @@ class AsyncImages(AsyncGroup):
     versions = awaitable(images.versions)
     show = awaitable(images.show)
     save = awaitable(images.save)
+    run = awaitable(images.run)
     delete = awaitable(images.delete)
 
 

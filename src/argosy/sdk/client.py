@@ -101,6 +101,7 @@ class Images(Group):
     versions = blocking(images.versions)
     show = blocking(images.show)
     save = blocking(images.save)
+    run = blocking(images.run)
     delete = blocking(images.delete)
 
 

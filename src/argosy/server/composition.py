@@ -44,6 +44,7 @@ from argosy.records import utc_now
 from argosy.server.app import build_app
 from argosy.server.control import Control
 from argosy.server.holding import Holding
+from argosy.server.image_runs import ImageRuns
 from argosy.server.jobs import Jobs
 from argosy.server.operations import OperationRunner
 from argosy.server.placement import Placement
@@ -145,7 +146,7 @@ class ControlPlane:
         placement = Placement(environments, services, images, engines, engine_images)
         jobs = Jobs(
             settings, blobs, models, manifests, recipes, images, builder, oci, services, reconciler, trials, tuner,
-            placement,
+            placement, ImageRuns(home, images, builder, environments, engines, engine_images),
         )  # fmt: skip
         self.control = Control(
             home=home,

@@ -19,6 +19,7 @@ from argosy.models.fetch import Policy, fetch
 from argosy.models.registry import ModelRegistry
 from argosy.models.request import ModelRequest
 from argosy.records import FileEntry, Image, Model, Reference, ServiceSettings, encode
+from argosy.server.image_runs import ImageRuns
 from argosy.server.operations import Cancelled, Interrupted, Job, Step
 from argosy.server.placement import Placement
 from argosy.server.trials import Trials
@@ -53,6 +54,7 @@ class Jobs:
         trials: Trials,
         tuner: Tuner,
         placement: Placement,
+        image_runs: ImageRuns,
     ) -> None:
         self._settings = settings
         self._blobs = blobs
@@ -67,6 +69,7 @@ class Jobs:
         self._trials = trials
         self._tuner = tuner
         self._placement = placement
+        self._image_runs = image_runs
         self._watching = 0
         self._watch_guard = threading.Lock()
 
@@ -79,6 +82,7 @@ class Jobs:
             "manifest.create": [manifest],
             "manifest.test": self._trials.steps(),
             "image.create": [manifest, image],
+            "image.run": self._image_runs.steps(),
             "service.create": [manifest, image, load, Step("deploy", self._create_service), rollout],
             "service.update": [manifest, image, load, Step("deploy", self._update_service), rollout],
             "service.rollback": [Step("deploy", self._roll_back), rollout],

@@ -69,6 +69,11 @@ class ImageBody(_Body):
     platforms: list[str] = Field(default_factory=list, max_length=10)
 
 
+class ImageRunBody(_Body):
+    sample: dict[str, Any] | None = None
+    environment: Name | None = None
+
+
 class RegistryBody(_Body):
     username: str = Field(default="", max_length=255)
     # Secret, so that it is not printed where the body is.

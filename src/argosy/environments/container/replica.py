@@ -10,6 +10,8 @@ The mounted folders are open to everybody, since the container's user is nobody'
 
 import contextlib
 import json
+import os
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,10 +20,18 @@ from typing import Any
 
 from argosy.environments.container.engine import State
 from argosy.environments.run_folder import RunFolder
+from argosy.environments.share import thread_variables
 from argosy.environments.target import Launch
 
+# Labels of containers.
+HOME, ENVIRONMENT, SERVICE, REVISION, REPLICA = (
+    f"io.argosy.{name}" for name in ("home", "environment", "service", "revision", "replica")
+)
+USER = "65532:65532"
 SHARED, LOGS = "/run/argosy", "/var/log/argosy"
 IMAGE = Path("/opt/argosy/image")
+# Of the image; without them it could not start.
+_FIXED = ("PYTHONPATH", "ARGOSY_IMAGE", "ARGOSY_IMAGE_DIGEST")
 _NOTES = "container.json"
 _SIGNALLED = 128
 _KILLED = _SIGNALLED + 9
@@ -136,6 +146,31 @@ def notes(replica: str, launch: Launch, started_at: str) -> dict[str, Any]:
 def note(own: Path, content: Mapping[str, Any]) -> None:
     """Raises OSError."""
     (own / _NOTES).write_text(json.dumps(content))
+
+
+def place(path: Path, content: bytes) -> None:
+    """Whole or not at all, readable to the container. Raises OSError."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            os.fchmod(descriptor, 0o644)
+            out.write(content)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def variables(launch: Launch) -> dict[str, str]:
+    """What the container gets beside the image's own, which the user cannot do without."""
+    given = {name: value for name, value in launch.variables.items() if name not in _FIXED}
+    return {
+        "HOME": "/tmp",  # noqa: S108 (the container's own)
+        "SERVICE_NAME": launch.service,
+        **thread_variables(launch.cpu, launch.slots, launch.variables),
+        **given,
+    }
 
 
 def load(own: Path) -> ContainerReplica | None:

@@ -6,7 +6,6 @@ end, and for the reason of an end.
 """
 
 import json
-import os
 import secrets
 import shutil
 import string
@@ -22,27 +21,30 @@ from argosy.environments.container.engine import Order
 from argosy.environments.container.engines import Engines
 from argosy.environments.container.images import EngineImages
 from argosy.environments.container.replica import (
+    ENVIRONMENT,
+    HOME,
     LOGS,
+    REPLICA,
+    REVISION,
+    SERVICE,
     SHARED,
+    USER,
     ContainerReplica,
     container_name,
     load,
     note,
     notes,
     orders,
+    place,
+    variables,
 )
 from argosy.environments.run_folder import load_of
 from argosy.environments.service_files import ServiceFiles, age
-from argosy.environments.share import thread_variables
 from argosy.environments.target import Launch, Load, Observed
 from argosy.errors import EngineFailed, EngineUnreachable, Error, StorageFailed
 from argosy.records import utc_now
 from argosy.settings import Home
 
-HOME, ENVIRONMENT, SERVICE, REVISION, REPLICA = (
-    f"io.argosy.{name}" for name in ("home", "environment", "service", "revision", "replica")
-)
-_USER = "65532:65532"
 _SUFFIX_ALPHABET = string.ascii_lowercase + string.digits
 _STARTUP_MARGIN_S = 30.0
 _UNKNOWN_DRAIN_S = 600.0
@@ -53,8 +55,6 @@ _ENGINE_NOTICES_S = 30.0
 _LOAD_TIMEOUT_S = 0.5
 _KEEP_LOGS = 20
 _OUTPUT_LINES = 50
-# The image's own; without them it could not start.
-_FIXED = ("PYTHONPATH", "ARGOSY_IMAGE", "ARGOSY_IMAGE_DIGEST")
 
 
 class ContainerTarget:
@@ -131,7 +131,7 @@ class ContainerTarget:
             if replica.gone is not None:
                 continue
             try:
-                _place(replica.folder / "settings.json", content)
+                place(replica.folder / "settings.json", content)
             except OSError as problem:
                 raise StorageFailed(f"{replica.folder} cannot be written: {problem.strerror or problem}.") from problem
             answer = ask(replica.admin, "POST", "/reload")
@@ -296,24 +296,18 @@ class ContainerTarget:
         (shared / "lock").touch()
         (shared / "lock").chmod(0o666)
         spec = orders(replica_id, launch, started_at, self._log_limit_bytes)
-        _place(shared / "spec.json", json.dumps(spec, indent=1).encode())
-        _place(shared / "settings.json", self._files.settings(launch.service).read_bytes())
+        place(shared / "spec.json", json.dumps(spec, indent=1).encode())
+        place(shared / "settings.json", self._files.settings(launch.service).read_bytes())
         note(own, notes(replica_id, launch, started_at))
 
     def _order(self, replica: ContainerReplica, launch: Launch, tag: str) -> Order:
         assert launch.container is not None
-        given = {name: value for name, value in launch.variables.items() if name not in _FIXED}
         return Order(
             name=container_name(replica.id),
             image=tag,
             command=[f"{SHARED}/spec.json"],
-            user=_USER,
-            variables={
-                "HOME": "/tmp",  # noqa: S108 (the container's own)
-                "SERVICE_NAME": launch.service,
-                **thread_variables(launch.cpu, launch.slots, launch.variables),
-                **given,
-            },
+            user=USER,
+            variables=variables(launch),
             labels={
                 HOME: str(self._home.path),
                 ENVIRONMENT: launch.container.environment,
@@ -333,7 +327,7 @@ class ContainerTarget:
         """What one wrote that ended before it had a log: a base without the right Python, say."""
         try:
             text = self._engines.get(replica.engine).output(replica.container, _OUTPUT_LINES)
-            _place(self._files.logs(replica.service) / replica.id / f"{replica.id}.log", text.encode())
+            place(self._files.logs(replica.service) / replica.id / f"{replica.id}.log", text.encode())
         except (EngineFailed, OSError):
             return
 
@@ -346,17 +340,3 @@ class ContainerTarget:
         ended = [path for path in self._files.logs(service).glob("*") if path.is_dir() and path.name not in living]
         for folder in sorted(ended, key=age)[:-_KEEP_LOGS]:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _place(path: Path, content: bytes) -> None:
-    """Whole or not at all, readable to the container. Raises OSError."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    try:
-        with os.fdopen(descriptor, "wb") as out:
-            os.fchmod(descriptor, 0o644)
-            out.write(content)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -12,7 +12,7 @@ from argosy.images.oci.platforms import own_platform, parse_platforms
 from argosy.records import Image, Operation, Page, Reference, check_name
 from argosy.server.api.answers import Cursor, IdempotencyKey, Limit, accepted, reference
 from argosy.server.control import Control
-from argosy.server.requests import ImageBody
+from argosy.server.requests import ImageBody, ImageRunBody
 
 
 def router(control: Control) -> APIRouter:
@@ -57,6 +57,18 @@ def router(control: Control) -> APIRouter:
         size_bytes, content = archive(layout, image.reference, layout.descriptor(digest, chosen))
         headers = {"content-length": str(size_bytes), "etag": f'"{digest}"'}
         return StreamingResponse(content, media_type="application/x-tar", headers=headers)
+
+    @routes.post("/{name}/{version}/run", status_code=202, response_model=Operation)
+    def run(name: str, version: str, body: ImageRunBody, idempotency_key: IdempotencyKey = None) -> Response:
+        """Start one replica, ask it a sample, stop it; the operation's result is `{"image", "run": {...}}`."""
+        image = images.get(reference("image", name, version))
+        if body.environment is not None:
+            control.environments.get(body.environment)
+        if body.sample is not None and "input" not in body.sample:
+            raise InvalidOption("sample", sorted(body.sample), "it must have `input`, and may have `output`")
+        request = {"image": image.reference, **body.model_dump(mode="json")}
+        subject = f"image/{image.reference}/run"
+        return accepted(control.operations.submit("image.run", subject, request, idempotency_key))
 
     @routes.delete("/{name}/{version}", status_code=204)
     def delete(name: str, version: str) -> None:
