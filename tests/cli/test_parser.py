@@ -34,6 +34,7 @@ def test_the_commands_are_these() -> None:
     assert sorted(leaf.prog.removeprefix("argosy ") for leaf in ALL) == sorted(
         ["up", "down", "server", "status", "doctor", "version", "completion", "serve"]
         + ["schema infer", "schema diff", "manifest test", "image login", "image logout", "image save"]
+        + ["image run", "env use", "env check"]
         + [f"model {verb}" for verb in ("register", "list", "show", "download", "alias", "tag", "delete")]
         + [f"{noun} {verb}" for noun in ("manifest", "image", "env") for verb in ("create", "list", "show", "delete")]
         + [f"service {verb}" for verb in ("create", "update", "list", "show", "run", "usage", "keys", "logs", "history",
