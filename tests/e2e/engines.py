@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from argosy.environments.container.engine import Engine
@@ -31,7 +31,6 @@ class EngineServer:
     kind: str
     program: str
     folder: Path
-    options: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.engine = Engine(self.url)
@@ -52,7 +51,7 @@ class EngineServer:
             # Without a network of its own: it shares the machine with other engines.
             "docker": [
                 *("--data-root", f"{self.folder}/root", "--exec-root", f"{self.folder}/run", "-H", self.url),
-                *("--pidfile", f"{self.folder}/pid", "--bridge", "none", "--iptables=false", *self.options),
+                *("--pidfile", f"{self.folder}/pid", "--bridge", "none", "--iptables=false"),
             ],
         }[self.kind]
         with (self.folder / "log").open("ab") as log:
@@ -99,12 +98,19 @@ class EngineServer:
 
 
 @contextlib.contextmanager
-def running(kind: str, program: str, options: list[str] | None = None) -> Iterator[EngineServer]:
+def running(kind: str, program: str, store_bytes: int = 0) -> Iterator[EngineServer]:
+    """With `store_bytes` it has room for images of so many bytes."""
     # Short: Podman refuses long folders.
-    server = EngineServer(kind, program, Path(tempfile.mkdtemp(prefix=f"{kind}-")), options or [])
-    server.start()
+    server = EngineServer(kind, program, Path(tempfile.mkdtemp(prefix=f"{kind}-")))
+    store = server.folder / "root"
+    store.mkdir()
+    if store_bytes:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={store_bytes}", "tmpfs", store], check=True)
     try:
+        server.start()
         yield server
     finally:
         server.clean()
+        if store_bytes:
+            subprocess.run(["umount", "--lazy", store], check=False)
         shutil.rmtree(server.folder, ignore_errors=True)

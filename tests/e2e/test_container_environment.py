@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from argosy.environments.container.trial import TRIAL
 from argosy.images.oci.layout import OciLayout
 from conftest import Require
 from e2e.calls import call
@@ -255,6 +256,42 @@ def test_somebody_removes_a_container(box: Box) -> None:
     until(lambda: not box.replicas("robbed") & before and box.show("robbed")["state"] == "healthy")
     assert box.score("robbed", 1) == [2.0]
     box.argosy.ok("service", "delete", "robbed", "--yes")
+
+
+def test_image_run(box: Box, tmp_path: Path) -> None:
+    """One container, its sample, and nothing is left; a process where there is no engine."""
+    argosy, kind = box.argosy, box.engine.kind
+    sample = box.recipe.folder / "sample.json"
+    sample.write_text('{"numbers": [1.0, 4.0]}')
+    box.create("tried", "--sample", sample)
+    argosy.ok("service", "delete", "tried", "--yes")
+    told = argosy.ok("image", "run", "tried", "--env", "box").out
+    assert f"as a container of {kind.title()}" in told and "[2.0, 8.0]" in told and "scoring 2" in told
+    other = tmp_path / "other.json"
+    other.write_text('{"input": {"numbers": [5.0]}, "output": [11.0]}')
+    done = argosy("image", "run", "tried", "--env", "box", "--sample", other)
+    assert done.code == 1 and "differs" in done.out
+    assert "a process of this machine" in argosy.ok("image", "run", "tried", "--env", "local").out
+    argosy.fails("image", "run", "tried", "--sample", tmp_path / "none.json")
+    argosy.ok("image", "create", "-n", "plain", "--manifest", "tried:1")
+    assert "was not built as OCI" in argosy.ok("image", "run", "plain").out
+    assert "--builder oci" in argosy.fails("image", "run", "plain", "--env", "box")
+    assert box.engine.engine.labelled({TRIAL: "tried:1"}) == []
+
+
+def test_a_full_image_store(box: Box, require: Require) -> None:
+    """Told when the deploy wants to load the image; nothing is half there, and what runs elsewhere goes on."""
+    argosy, kind = box.argosy, box.engine.kind
+    box.create("roomy")
+    with running(kind, require({"docker": "dockerd"}.get(kind, kind)), store_bytes=60 << 20) as small:
+        argosy.ok("env", "create", "narrow", "--kind", "container", "--engine", small.url)
+        told = argosy.fails("service", "create", "crowded", "--image", "roomy:1", "--env", "narrow", code=2)
+        assert "image store is full" in told and "prune" in told
+        assert "crowded" not in [service["name"] for service in argosy.json("service", "list")]
+        assert small.names(argosy.home, "crowded") == set()
+        argosy.ok("env", "delete", "narrow", "--yes")
+    assert box.score("roomy", 1) == [2.0]
+    argosy.ok("service", "delete", "roomy", "--yes")
 
 
 def test_mistakes_are_told(box: Box, tmp_path: Path) -> None:
