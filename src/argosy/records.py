@@ -408,6 +408,7 @@ class Service:
     models: list[str] = field(default_factory=list)
     description: str = ""
     decisions: list[ScalingDecision] = field(default_factory=list)
+    last_failure: str = ""
 
 
 @dataclass(frozen=True)

@@ -171,8 +171,9 @@ def test_locked_in_and_out_of_memory(box: Box) -> None:
     before = box.containers("hungry")
     assert box.status("hungry", -1) in (502, 503, 504), "the replica died over it"
     shown = until(lambda: (s := box.show("hungry"))["state"] == "healthy" and box.containers("hungry") != before and s)
-    logged = (argosy.home / "logs" / "control-plane.log").read_text()
-    assert "ran out of memory" in logged and "its limit of 256M" in logged, shown
+    assert "ran out of memory" in shown["last_failure"] and "its limit of 256M" in shown["last_failure"]
+    assert "--memory" in argosy.ok("service", "show", "hungry").out
+    assert "its limit of 256M" in argosy.ok("service", "logs", "hungry").out
     assert box.score("hungry", 4) == [8]
     argosy.ok("service", "delete", "hungry", "--yes")
 
@@ -256,6 +257,16 @@ def test_somebody_removes_a_container(box: Box) -> None:
     until(lambda: not box.replicas("robbed") & before and box.show("robbed")["state"] == "healthy")
     assert box.score("robbed", 1) == [2.0]
     box.argosy.ok("service", "delete", "robbed", "--yes")
+
+
+def test_asleep_and_awake(box: Box) -> None:
+    """The autoscaler ends the last container and starts one for the next request, which waits."""
+    scale = ("--autoscale-enabled", "true", "--min-replicas", "0", "--scale-down-delay-seconds", "1")
+    box.create("sleepy", *scale)
+    until(lambda: box.containers("sleepy") == set(), lambda: box.show("sleepy"))
+    assert box.score("sleepy", 3) == [6.0]
+    assert len(box.containers("sleepy")) == 1
+    box.argosy.ok("service", "delete", "sleepy", "--yes")
 
 
 def test_image_run(box: Box, tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """A container engine whose containers are processes: mounts are translated, limits are not enforced."""
 
+import io
+import json
 import os
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,7 +48,18 @@ class FakeEngine(Engine):
         self._answer()
         if self.full:
             raise self._refusal("load the image", "write /x: no space left on device")
-        b"".join(content)
+        archive = tarfile.open(fileobj=io.BytesIO(b"".join(content)))  # noqa: SIM115
+        manifest = archive.extractfile("manifest.json")
+        assert manifest is not None
+        self.images |= set(json.load(manifest)[0]["RepoTags"])
+
+    def tags(self, repository: str) -> list[str]:
+        self._answer()
+        return [tag for tag in self.images if tag.startswith(f"{repository}:")]
+
+    def remove_image(self, tag: str) -> None:
+        self._answer()
+        self.images.discard(tag)
 
     def run(self, order: Order) -> None:
         self._answer()

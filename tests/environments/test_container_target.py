@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from argosy.environments.container.images import EngineImages, engine_tag
+from argosy.environments.container.images import EngineImages
 from argosy.environments.container.replica import shown
 from argosy.environments.container.target import ContainerTarget
 from argosy.environments.target import Container, Launch, Observed
 from argosy.errors import EngineFailed, EngineUnreachable
 from argosy.images.oci.layout import CONFIG, MANIFEST, Descriptor, OciLayout
+from argosy.services.logs import tail
 from argosy.settings import Home
 from environments.conftest import wait_for
 from environments.fake_engine import URL, FakeEngine, FakeEngines
@@ -35,8 +36,9 @@ class Harbour:
 
     def another_control_plane(self) -> ContainerTarget:
         self.engines = FakeEngines(self.engine)
+        self.images = EngineImages(self.layout, lambda: [self.image])
         self.engines.stop()  # sweeps are asked for by hand
-        self.target = ContainerTarget(self.home, self.engines, EngineImages(self.layout), 1_000_000)
+        self.target = ContainerTarget(self.home, self.engines, self.images, 1_000_000)
         return self.target
 
     def start(self, fake: str = "", memory_bytes: int | None = None, **variables: str) -> str:
@@ -107,7 +109,7 @@ def test_one_replica_from_start_to_end(harbour: Harbour) -> None:
 def test_what_a_container_is_started_with(harbour: Harbour) -> None:
     replica = harbour.start(memory_bytes=1 << 28, MINE="1", PYTHONPATH="/mine", OMP_NUM_THREADS="3")
     order = harbour.engine.containers[f"argosy-{replica}"].order
-    assert order.image == engine_tag(harbour.image) and order.user == "65532:65532"
+    assert order.image == harbour.images.tag(harbour.image) and order.user == "65532:65532"
     assert (order.variables["MINE"], order.variables["OMP_NUM_THREADS"], order.memory_bytes) == ("1", "3", 1 << 28)
     assert "PYTHONPATH" not in order.variables, "the image could not start with another"
     assert order.labels == {
@@ -167,6 +169,14 @@ def test_containers_that_nobody_knows_are_swept_and_those_of_others_are_not(harb
     assert set(harbour.engine.containers) == {f"argosy-{kept}", f"argosy-{other}"}
 
 
+def test_images_that_were_deleted_leave_the_engine(harbour: Harbour) -> None:
+    others = "localhost/argosy-of-another-home:1"
+    harbour.until(harbour.start(), "ready")
+    harbour.engine.images |= {harbour.images.tag("sha256:gone"), others}
+    harbour.sweep()
+    assert harbour.engine.images == {harbour.images.tag(harbour.image), others}
+
+
 def test_why_it_ended(harbour: Harbour) -> None:
     """Each as what it is: out of memory, told by itself, by its code, removed."""
     exhausted, killed, exits, removed = harbour.start(memory_bytes=1 << 28), *(harbour.start() for _ in range(3))
@@ -183,6 +193,8 @@ def test_why_it_ended(harbour: Harbour) -> None:
     assert "SIGKILL" in (seen[killed].failure or "") and "memory" in (seen[killed].failure or "")
     assert "SIGSEGV" in (seen[exits].failure or "")
     assert "removed by somebody else" in (seen[removed].failure or "")
+    logged = tail(harbour.target.log_files("iris"), 100)
+    assert any("more than its limit" in line and exhausted in line for line in logged), "its own last line"
     assert (seen[broken].failure, seen[broken].deterministic) == ("init() raised", True)
 
 

@@ -52,14 +52,16 @@ class Deploys:
             services.reconciler,
             Trials(Home(Path("/nowhere")), models, shelf.manifests, None),  # type: ignore[arg-type]
             Tuner(Home(Path("/nowhere")), services.registry, None),  # type: ignore[arg-type]
-            Placement(EnvironmentRegistry(shelf.database), services.registry, shelf.images, engines, EngineImages(oci)),
+            Placement(
+                EnvironmentRegistry(shelf.database), services.registry, shelf.images, engines, EngineImages(oci, set)
+            ),
             ImageRuns(
                 Home(Path("/nowhere")),
                 shelf.images,
                 None,  # type: ignore[arg-type]
                 EnvironmentRegistry(shelf.database),
                 engines,
-                EngineImages(oci),
+                EngineImages(oci, set),
             ),
         )
         self.runner = OperationRunner(shelf.database, self.jobs.kinds(), 2)

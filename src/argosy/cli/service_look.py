@@ -76,6 +76,7 @@ def details(service: Service) -> Pairs:
             ("service", service.name),
             ("state", service.state),
             ("reason", service.reason),
+            ("last failure", service.last_failure if service.last_failure not in service.reason else ""),
             ("description", service.description),
             ("environment", service.environment),
             ("replicas", _count(service)),

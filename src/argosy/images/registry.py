@@ -98,6 +98,15 @@ class ImageRegistry:
             rows = connection.execute(select(images.c.digest, images.c.environment_key)).all()
         return {row.digest for row in rows}, {row.environment_key for row in rows}
 
+    def oci_digests(self) -> set[str]:
+        """Of all platforms of all images."""
+        with self._database.read() as connection:
+            return {
+                digest
+                for found in connection.execute(select(images.c.oci)).scalars()
+                for digest in (found or {}).values()
+            }
+
     def content(self, reference: Reference) -> tuple[Image, Manifest, list[ModelContent]]:
         """All that is needed to unpack an image."""
         with self._database.read() as connection:

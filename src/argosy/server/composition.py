@@ -121,7 +121,7 @@ class ControlPlane:
         if not environments.all():
             environments.create("local", "process")
         engines = Engines(environments.engines)
-        engine_images = EngineImages(oci.layout)
+        engine_images = EngineImages(oci.layout, images.oci_digests)
         target = Targets(
             ProcessTarget(home, settings.log_limit_bytes),
             ContainerTarget(home, engines, engine_images, settings.log_limit_bytes),

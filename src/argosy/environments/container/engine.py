@@ -125,6 +125,24 @@ class Engine:
                 if isinstance(line, dict) and (problem := line.get("error")):
                     raise self._refusal("load the image", str(problem))
 
+    def tags(self, repository: str) -> list[str]:
+        """The names of all images of a repository."""
+        with self._asking("list images") as api:
+            found = api(_TIMEOUT_S).images()
+        names = [name for image in found for name in image.get("RepoTags") or []]
+        return [name for name in names if name.startswith(f"{repository}:")]
+
+    def remove_image(self, tag: str) -> None:
+        """Nothing happens when there is none, or a container has it."""
+        from docker.errors import APIError
+
+        with self._asking(f"remove image {tag}") as api:
+            try:
+                api(_TIMEOUT_S).remove_image(tag)
+            except APIError as problem:
+                if problem.status_code not in (404, 409):
+                    raise
+
     # -- containers ----------------------------------------------------------------------------------------------
 
     def run(self, order: Order) -> None:

@@ -1,25 +1,31 @@
-"""Brings images from this home's OCI layout into an engine, once each, under a tag made of the digest."""
+"""Brings images from this home's OCI layout into an engine, once each, and takes those away that are not needed."""
 
+import hashlib
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from argosy.environments.container.engine import Engine
 from argosy.images.oci.archive import archive
 from argosy.images.oci.layout import OciLayout
 
-REPOSITORY = "localhost/argosy"
-
 
 class EngineImages:
-    """Thread-safe: two replicas that start at once load an image once."""
+    """`wanted` gives the digests of all images of this home. Thread-safe: two replicas that start at once load an image
+    once. The tags carry the home, so that no other home's image is ever taken for one of ours."""
 
-    def __init__(self, layout: OciLayout) -> None:
-        self._layout = layout
+    def __init__(self, layout: OciLayout, wanted: Callable[[], Collection[str]]) -> None:
+        self._layout, self._wanted = layout, wanted
+        self.repository = f"localhost/argosy-{hashlib.sha256(os.fsencode(layout.root.parent)).hexdigest()[:12]}"
         self._loading = threading.Lock()
 
+    def tag(self, digest: str) -> str:
+        """The engine's name of an image manifest."""
+        return f"{self.repository}:{digest.removeprefix('sha256:')}"
+
     def ensure(self, engine: Engine, digest: str, say: Callable[[str], None] = lambda line: None) -> str:
-        """The engine's name of the image manifest `digest`, which it has afterwards."""
-        tag = engine_tag(digest)
+        """The tag of the image manifest `digest`, which the engine has afterwards."""
+        tag = self.tag(digest)
         if engine.has_image(tag):
             return tag
         with self._loading:
@@ -29,6 +35,10 @@ class EngineImages:
                 engine.load(content)
         return tag
 
-
-def engine_tag(digest: str) -> str:
-    return f"{REPOSITORY}:{digest.removeprefix('sha256:')}"
+    def prune(self, engine: Engine) -> None:
+        """Remove what was loaded for images that have been deleted; one that a container still has is left."""
+        with self._loading:
+            keep = {self.tag(digest) for digest in self._wanted()}
+            for tag in engine.tags(self.repository):
+                if tag not in keep:
+                    engine.remove_image(tag)

@@ -6,6 +6,7 @@ end, and for the reason of an end.
 """
 
 import json
+import os
 import secrets
 import shutil
 import string
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ from argosy.environments.container.replica import (
     place,
     variables,
 )
+from argosy.environments.foreign import append_foreign
 from argosy.environments.run_folder import load_of
 from argosy.environments.service_files import ServiceFiles, age
 from argosy.environments.target import Launch, Load, Observed
@@ -223,8 +226,10 @@ class ContainerTarget:
                 return None
             return self._gone(replica, "The replica has ended, and its container engine has not noticed.")
         failure, deterministic = replica.why(state)
-        if failure is not None and not self.log_files_of(replica):
+        if failure is not None:
             self._keep_output(replica)
+        if failure is not None and not deterministic:
+            self._note_end(replica, failure)
         return self._gone(replica, failure, deterministic)
 
     def _gone(self, replica: ContainerReplica, failure: str | None, deterministic: bool = False) -> Observed:
@@ -251,7 +256,7 @@ class ContainerTarget:
                 self._keep(replica)
 
     def _sweep(self, url: str) -> None:
-        """Remove containers of this home that nobody knows any more. Called now and then while the engine answers."""
+        """Remove containers and images of this home that nobody knows any more. Called while the engine answers."""
         with self._guard:
             known = {replica.container for mine in self._replicas.values() for replica in mine.values()}
         engine = self._engines.get(url)
@@ -261,6 +266,7 @@ class ContainerTarget:
             # A folder that is not forgotten belongs to one that is being started.
             if found.name not in known and not ((own / "container.json").exists() and not (own / "forgotten").exists()):
                 engine.remove(found.name)
+        self._images.prune(engine)
         for own in self._folders.iterdir():
             replica = load(own)
             if replica is not None and replica.forgotten and replica.engine == url and not engine.look(
@@ -320,14 +326,34 @@ class ContainerTarget:
             memory_bytes=launch.container.memory_bytes,
         )
 
-    def log_files_of(self, replica: ContainerReplica) -> list[Path]:
-        return [path for path in self.log_files(replica.service) if path.parent.name == replica.id and age(path)]
+    def _log_of(self, replica: ContainerReplica) -> Path:
+        return self._files.logs(replica.service) / replica.id / f"{replica.id}.log"
+
+    def _note_end(self, replica: ContainerReplica, failure: str) -> None:
+        """The last line of its log, which one that is killed cannot write itself."""
+        line = {
+            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "level": "error",
+            "logger": "argosy",
+            "message": failure,
+            "request_id": None,
+            "replica": replica.id,
+            "service": replica.service,
+            "revision": replica.revision,
+        }
+        try:
+            append_foreign(self._log_of(replica), json.dumps(line).encode() + b"\n")
+        except OSError:
+            return
 
     def _keep_output(self, replica: ContainerReplica) -> None:
         """What one wrote that ended before it had a log: a base without the right Python, say."""
+        log = self._log_of(replica)
+        if os.path.lexists(log):
+            return
         try:
             text = self._engines.get(replica.engine).output(replica.container, _OUTPUT_LINES)
-            place(self._files.logs(replica.service) / replica.id / f"{replica.id}.log", text.encode())
+            place(log, text.encode())
         except (EngineFailed, OSError):
             return
 

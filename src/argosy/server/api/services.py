@@ -168,7 +168,8 @@ def _service(control: Control, stored: Stored) -> Service:
     image = control.images.get(Reference.parse("image", revision.image)) if revision else None
     condition = control.reconciler.condition(stored)
     observed = control.reconciler.observed(stored.name)
-    return service_record(stored, condition, observed, revision, image, control.gateway_url)
+    last_failure, _ = control.reconciler.failure(stored.name)
+    return service_record(stored, condition, observed, revision, image, control.gateway_url, last_failure=last_failure)
 
 
 def _check_new(control: Control, body: ServiceBody) -> dict[str, Any]:
