@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from argosy.environments.container.images import EngineImages
 from argosy.environments.container.trial import TRIAL
 from argosy.images.oci.layout import OciLayout
+from argosy.images.oci.platforms import own_platform
 from conftest import Require
 from e2e.calls import call
 from e2e.containers import base_image
@@ -119,6 +121,8 @@ def test_one_service_from_a_model_file_to_nothing(box: Box) -> None:
     assert box.score("whole", 1) == [2.0], "with the new one"
     argosy.ok("service", "update", "whole", "--max-queued-requests", "7")
     assert box.show("whole")["live_revision"] == 1, "a hot setting reaches those that run"
+    argosy.ok("service", "update", "whole", "--memory", "400M")
+    assert box.show("whole")["live_revision"] == 2, "a limit needs other containers"
     argosy.ok("service", "scale", "whole", "-z", "1")
     until(lambda: len(box.containers("whole")) == 1)
     assert "scoring 1" in argosy.ok("service", "logs", "whole").out
@@ -288,6 +292,11 @@ def test_image_run(box: Box, tmp_path: Path) -> None:
     assert "was not built as OCI" in argosy.ok("image", "run", "plain").out
     assert "--builder oci" in argosy.fails("image", "run", "plain", "--env", "box")
     assert box.engine.engine.labelled({TRIAL: "tried:1"}) == []
+    loaded = EngineImages(OciLayout(argosy.home / "oci"), set)
+    tag = loaded.tag(argosy.json("image", "show", "tried")["oci"][own_platform()])
+    assert tag in box.engine.engine.tags(loaded.repository)
+    argosy.ok("image", "delete", "tried:1", "--yes")
+    until(lambda: tag not in box.engine.engine.tags(loaded.repository), "deleted images leave the engine")
 
 
 def test_a_full_image_store(box: Box, require: Require) -> None:

@@ -120,7 +120,7 @@ class ControlPlane:
         environments = EnvironmentRegistry(database)
         if not environments.all():
             environments.create("local", "process")
-        engines = Engines(environments.engines)
+        self._engines = engines = Engines(environments.engines)
         engine_images = EngineImages(oci.layout, images.oci_digests)
         target = Targets(
             ProcessTarget(home, settings.log_limit_bytes),
@@ -225,6 +225,7 @@ class ControlPlane:
             control.operations.stop()
             await self._holding.stop()
             control.autoscaler.close()
+            self._engines.stop()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

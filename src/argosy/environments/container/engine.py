@@ -238,7 +238,7 @@ class Engine:
         from requests.exceptions import RequestException
 
         if self.down is not None and not knock:
-            raise self.down
+            raise self.down.with_traceback(None)
         try:
             yield self._client
             self.down = None
