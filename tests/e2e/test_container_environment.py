@@ -279,6 +279,8 @@ def test_image_run(box: Box, tmp_path: Path) -> None:
     sample = box.recipe.folder / "sample.json"
     sample.write_text('{"numbers": [1.0, 4.0]}')
     box.create("tried", "--sample", sample)
+    image = argosy.json("image", "show", "tried")
+    name = f"tried:{image['version']}"
     argosy.ok("service", "delete", "tried", "--yes")
     told = argosy.ok("image", "run", "tried", "--env", "box").out
     assert f"as a container of {kind.title()}" in told and "[2.0, 8.0]" in told and "scoring 2" in told
@@ -288,14 +290,14 @@ def test_image_run(box: Box, tmp_path: Path) -> None:
     assert done.code == 1 and "differs" in done.out
     assert "a process of this machine" in argosy.ok("image", "run", "tried", "--env", "local").out
     argosy.fails("image", "run", "tried", "--sample", tmp_path / "none.json")
-    argosy.ok("image", "create", "-n", "plain", "--manifest", "tried:1")
+    argosy.ok("image", "create", "-n", "plain", "--manifest", image["manifest"])
     assert "was not built as OCI" in argosy.ok("image", "run", "plain").out
     assert "--builder oci" in argosy.fails("image", "run", "plain", "--env", "box")
-    assert box.engine.engine.labelled({TRIAL: "tried:1"}) == []
+    assert box.engine.engine.labelled({TRIAL: name}) == []
     loaded = EngineImages(OciLayout(argosy.home / "oci"), set)
-    tag = loaded.tag(argosy.json("image", "show", "tried")["oci"][own_platform()])
+    tag = loaded.tag(image["oci"][own_platform()])
     assert tag in box.engine.engine.tags(loaded.repository)
-    argosy.ok("image", "delete", "tried:1", "--yes")
+    argosy.ok("image", "delete", name, "--yes")
     until(lambda: tag not in box.engine.engine.tags(loaded.repository), "deleted images leave the engine")
 
 
