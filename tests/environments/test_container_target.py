@@ -129,6 +129,19 @@ def test_a_new_control_plane_adopts_what_runs_and_the_engine_need_not_answer(har
     assert target.services() == {"iris"} and target.observe("iris") == [before] and target.ended() == set()
 
 
+def test_a_control_plane_that_dies_over_a_start_leaves_nothing(harbour: Harbour) -> None:
+    """The folder is written, the container is not; or it is, and nobody has seen it yet."""
+    made = harbour.start()
+    never = harbour.start()
+    harbour.engine.remove(f"argosy-{never}")
+    target = harbour.another_control_plane()
+    wait_for(lambda: harbour.one(never).state == "gone")
+    assert harbour.one(never).failure is None, "nobody is to blame"
+    target.forget(never)
+    harbour.until(made, "ready")
+    assert [seen.id for seen in target.observe("iris")] == [made]
+
+
 def test_a_dead_engine_makes_nothing_gone_and_starts_nothing(harbour: Harbour) -> None:
     replica = harbour.start()
     harbour.until(replica, "ready")

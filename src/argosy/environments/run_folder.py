@@ -46,6 +46,11 @@ class RunFolder:
         return str(self.folder / "admin")
 
     @property
+    def was_ready(self) -> Path:
+        """Marks that it was ready once."""
+        return self.folder / "ready"
+
+    @property
     def locked(self) -> bool:
         """Whether a living process holds the lock."""
         try:
@@ -71,7 +76,7 @@ class RunFolder:
         control plane must not take it for one that starts."""
         if answer.get("state") == "ready" and self.answer.get("state") != "ready":
             with contextlib.suppress(OSError):
-                (self.folder / "ready").touch()
+                self.was_ready.touch()
         self.answer = dict(answer)
         pid = answer.get("pid")
         if self.identity is None and answer.get("id") == self.id and isinstance(pid, int) and pid > 1:
@@ -128,7 +133,7 @@ def load(folder: Path) -> RunFolder | None:
         return None
     with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
         found.identity = Identity(**json.loads((folder / "process.json").read_text()))
-    if (folder / "ready").exists():
+    if found.was_ready.exists():
         found.answer = {"state": "ready"}
     return found
 

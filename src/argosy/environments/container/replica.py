@@ -1,6 +1,7 @@
 """One replica in a container: the folders that it shares with the control plane, and what is known of it.
 
     <run>/c/<suffix>/container.json    the control plane's own notes: nothing in a container can reach them
+    <run>/c/<suffix>/alive, ready      it has answered once, it was ready once
     <run>/c/<suffix>/forgotten         it has ended, and only its container is left to be removed
     <run>/c/<suffix>/m/                mounted at /run/argosy: spec.json, settings.json, lock, sock, admin
     <logs>/services/<service>/<id>/    mounted at /var/log/argosy: <id>.log
@@ -51,6 +52,10 @@ class ContainerReplica(RunFolder):
     def own(self) -> Path:
         """The folder that the container does not see."""
         return self.folder.parent
+
+    @property
+    def was_ready(self) -> Path:
+        return self.own / "ready"
 
     @property
     def container(self) -> str:
@@ -192,6 +197,6 @@ def load(own: Path) -> ContainerReplica | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     found.seen_alive = (own / "alive").exists()
-    if found.seen_alive and (found.folder / "ready").exists():
+    if found.seen_alive and found.was_ready.exists():
         found.answer = {"state": "ready"}
     return found
