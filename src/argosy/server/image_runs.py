@@ -1,5 +1,6 @@
 """The operation `image.run`: one replica of an image for a moment, asked its sample or a given one."""
 
+import contextlib
 import os
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -101,7 +102,8 @@ class ImageRuns:
             return self._environments.get(named).engine
         known = sorted(self._environments.all(), key=lambda each: not each.is_default)
         for url in (each.engine for each in known if each.engine):
-            if self._engines.get(url).down is None:
+            with contextlib.suppress(EngineFailed):
+                self._engines.get(url).ping()
                 return url
         try:
             return discovery.find()
