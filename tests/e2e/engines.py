@@ -111,6 +111,8 @@ def running(kind: str, program: str, store_bytes: int = 0) -> Iterator[EngineSer
         yield server
     finally:
         server.clean()
-        if store_bytes:
-            subprocess.run(["umount", "--lazy", store], check=False)
+        # Podman leaves its store mounted on itself.
+        mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for place in sorted((path for path in mounted if path.startswith(str(server.folder))), reverse=True):
+            subprocess.run(["umount", "--lazy", place], check=False)
         shutil.rmtree(server.folder, ignore_errors=True)
