@@ -23,6 +23,7 @@ Error                               base: code, HTTP status, message, details
 └── SystemFailure              500  the request was right, the machine was not; the CLI exits with 2
     ├── EnvironmentFailed           an environment could not be built
     ├── EngineFailed                a container engine does not do what it is told
+    │   └── EngineUnreachable  503  it does not answer at all
     ├── DeployFailed                replicas did not become ready
     ├── GatewayFailed               HAProxy is missing or does not obey
     ├── StorageFailed               disk full, read-only or corrupt
@@ -229,6 +230,18 @@ class EngineFailed(SystemFailure):
 
     def __init__(self, engine: str, message: str) -> None:
         super().__init__(message, {"engine": engine})
+
+
+class EngineUnreachable(EngineFailed):
+    code, status = "engine_unreachable", 503
+
+    def __init__(self, engine: str, problem: str) -> None:
+        super().__init__(
+            engine,
+            f"The container engine at {engine} does not answer ({problem}). Replicas that run go on, none can be "
+            "started or ended. Start it again: `systemctl start docker`, or for Podman "
+            f"`podman system service --time=0 {engine}`.",
+        )
 
 
 class DeployFailed(SystemFailure):

@@ -306,12 +306,24 @@ class ImageUsage:
 
 @dataclass(frozen=True)
 class Environment:
-    """Where services run. `kind` is process (this machine)."""
+    """Where services run. `kind` is process or container, both on this machine; `engine` is the socket of the latter's
+    Docker or Podman. A service that names no environment goes to the one with `is_default`."""
 
     name: str
     kind: str
     created_at: str
     services: list[str] = field(default_factory=list)
+    engine: str = ""
+    is_default: bool = False
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was looked at. `state`: ok, warn (something may not work) or fail."""
+
+    name: str
+    state: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -340,8 +352,9 @@ class RegistryLogin:
 class ServiceSettings:
     """Limits and switches of a service. Hot ones reach running replicas at once; cold ones make a new revision.
 
-    Cold: `max_concurrent_requests` (the slots of a replica), `environment`, `secrets`, `init_timeout_s` and `cpu`, a
-    replica's share in cores (None: one per slot). `environment` and `secrets` are laid over the manifest's.
+    Cold: `max_concurrent_requests` (the slots of a replica), `environment`, `secrets`, `init_timeout_s`, `cpu`, a
+    replica's share in cores (None: one per slot), and `memory_bytes`, what a replica in a container may use at most
+    (None: no limit). `environment` and `secrets` are laid over the manifest's.
 
     With `autoscale_enabled` Argosy sets the number of replicas, from `min_replicas` to `max_replicas`, so that
     `target_utilization` percent of their slots are in use. It looks every `refresh_period_s`, and gives replicas up
@@ -357,6 +370,7 @@ class ServiceSettings:
     public_docs: bool = False
     log_level: str = "info"
     cpu: float | None = None
+    memory_bytes: int | None = None
     init_timeout_s: float = 600.0
     environment: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str] = field(default_factory=dict)
@@ -449,6 +463,7 @@ class Service:
     models: list[str] = field(default_factory=list)
     description: str = ""
     decisions: list[ScalingDecision] = field(default_factory=list)
+    last_failure: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ _BACKLOG = 2048
 class Listener:
     """`handle` answers the requests of all its connections."""
 
-    def __init__(self, handle: Handle, address: Address) -> None:
-        self._handle, self.address = handle, address
+    def __init__(self, handle: Handle, address: Address, shared: bool = False) -> None:
+        """`shared`: every user who reaches the folder of a unix socket may connect."""
+        self._handle, self.address, self._shared = handle, address, shared
         self._connections: set[Connection] = set()
         self._date = b""
         self._server: asyncio.AbstractServer | None = None
@@ -26,7 +27,7 @@ class Listener:
 
     async def open(self) -> None:
         """Raises OSError when the address cannot be had."""
-        listening = bind_unix(Path(self.address.unix)) if self.address.unix else _bind_tcp(self.address)
+        listening = bind_unix(Path(self.address.unix), self._shared) if self.address.unix else _bind_tcp(self.address)
         if not self.address.unix:
             self.port = listening.getsockname()[1]
         self.tick()
@@ -59,11 +60,12 @@ class Listener:
         await asyncio.sleep(0)  # lets the transports close
 
 
-def bind_unix(path: Path) -> socket.socket:
-    """Only this user can connect. Bound under another name and renamed: there is never a moment without it."""
+def bind_unix(path: Path, shared: bool = False) -> socket.socket:
+    """Only this user can connect, unless it is `shared`. Bound under another name and renamed: there is never a moment
+    without it."""
     temporary = path.with_name(f".{secrets.token_hex(4)}")
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
+    mask = os.umask(0o111 if shared else 0o177)
     try:
         listening.bind(str(temporary))
     finally:

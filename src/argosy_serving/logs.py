@@ -24,9 +24,13 @@ _LONGEST_LINE = 64_000
 
 
 class LogFile:
-    """Owns the log's descriptor. `path` None writes to the process's own stdout and never rotates."""
+    """Owns the log's descriptor. `path` None writes to the process's own stdout and never rotates.
 
-    def __init__(self, path: "Path | None", limit_bytes: int) -> None:
+    `shared`: other users may read it.
+    """
+
+    def __init__(self, path: "Path | None", limit_bytes: int, shared: bool = False) -> None:
+        self._mode = 0o644 if shared else 0o600
         self._path, self._limit_bytes = path, limit_bytes
         self._lock = threading.Lock()
         self._pid = os.getpid()
@@ -64,9 +68,8 @@ class LogFile:
             except OSError:
                 self.dropped_lines += 1
 
-    @staticmethod
-    def _open(path: Path) -> int:
-        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def _open(self, path: Path) -> int:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, self._mode)
 
     def _redirect(self) -> None:
         os.dup2(self._fd, 1)

@@ -58,7 +58,7 @@ class Replica:
         self._state = State(started_at=now.isoformat(timespec="milliseconds"))
         self._admission = Admission(self._loop, spec.slots, lambda: settings.current, image.max_batch_size)
         self._app = App(spec, image, self._state, self._admission, lambda: settings.current)
-        self._data = Listener(self._app.handle, spec.listen)
+        self._data = Listener(self._app.handle, spec.listen, spec.shared)
         admission = self._admission
         self._slots = Slots(
             self._loop, spec.slots, admission.finished, admission.began, self._end_request, admission.batches_off
@@ -86,7 +86,7 @@ class Replica:
                 self._drain,
                 self._apply_settings,
             ).handle
-            admin = Listener(handle, self._spec.admin)
+            admin = Listener(handle, self._spec.admin, self._spec.shared)
             await admin.open()
         self._apply_settings()
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
@@ -284,7 +284,7 @@ def run(spec_path: Path) -> int:
     try:
         if spec.failure is not None:
             spec.failure.unlink(missing_ok=True)
-        file = logs.LogFile(spec.log, spec.log_limit_bytes)
+        file = logs.LogFile(spec.log, spec.log_limit_bytes, spec.shared)
     except OSError as problem:
         print(f"argosy_serving: the log {spec.log} cannot be written: {problem}", file=sys.stderr)
         return NOT_READY

@@ -31,7 +31,10 @@ class Address:
 
 @dataclass(frozen=True)
 class Spec:
-    """`spec.json`. Times are in seconds; `lock`, `failure`, `settings`, `log` and `admin` may be absent (None)."""
+    """`spec.json`. Times are in seconds; `lock`, `failure`, `settings`, `log` and `admin` may be absent (None).
+
+    `shared`: sockets and log are for another user of the machine too; what keeps others away are the folders above.
+    """
 
     id: str
     service: str
@@ -52,6 +55,7 @@ class Spec:
     init_timeout_s: float = 600.0
     drain_grace_s: float = 0.0
     behind_gateway: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,7 @@ def load_spec(path: Path) -> Spec:
         init_timeout_s=read.number("init_timeout_s", 0, 600.0),
         drain_grace_s=read.number("drain_grace_s", 0, 0.0),
         behind_gateway=bool(data.get("behind_gateway", False)),
+        shared=bool(data.get("shared", False)),
         **optional,
     )
 

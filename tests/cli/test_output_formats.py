@@ -37,7 +37,14 @@ def test_json_and_yaml_are_the_records() -> None:
         out = io.StringIO()
         write(out, form, [ENVIRONMENT], list)
         assert load(out.getvalue()) == [
-            {"name": "ä", "kind": "process", "created_at": "2031-01-02T03:04:05Z", "services": []}
+            {
+                "name": "ä",
+                "kind": "process",
+                "created_at": "2031-01-02T03:04:05Z",
+                "services": [],
+                "engine": "",
+                "is_default": False,
+            }
         ]
         assert "ä" in out.getvalue()
 

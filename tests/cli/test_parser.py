@@ -35,6 +35,7 @@ def test_the_commands_are_these() -> None:
         ["up", "down", "server", "status", "doctor", "version", "completion", "serve"]
         + ["schema infer", "schema diff", "manifest test", "image login", "image logout", "image save"]
         + ["image push", "image pull", "image load", "gc", "image dockerfile", "image logs", "image usage"]
+        + ["image run", "env use", "env check"]
         + [f"model {verb}" for verb in ("register", "list", "show", "download", "alias", "tag", "delete")]
         + [f"{noun} {verb}" for noun in ("manifest", "image", "env") for verb in ("create", "list", "show", "delete")]
         + [f"service {verb}" for verb in ("create", "update", "list", "show", "run", "usage", "keys", "logs", "history",

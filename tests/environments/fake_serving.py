@@ -39,6 +39,8 @@ def serve(listener):
             answer = json.dumps(lies if "lies" in words else state).encode()
             answer = b"[" * 100000 if "babbles" in words else answer
             connection.sendall(b"HTTP/1.1 200 OK\\r\\ncontent-length: %d\\r\\n\\r\\n%s" % (len(answer), answer))
+            if line.startswith("POST /drain"):
+                end()
         finally:
             connection.close()
 

@@ -27,6 +27,7 @@ from store.shelf import Shelf
 
 TOKEN = "the-token"
 KINDS = (
+    "image.run",
     "model.fetch", "manifest.create", "image.create",
     "service.create", "service.update", "service.rollback", "service.delete",
 )  # fmt: skip

@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 
+from argosy.environments.container.engines import Engines
+from argosy.environments.container.images import EngineImages
+from argosy.environments.registry import EnvironmentRegistry
 from argosy.images.leases import Leases
+from argosy.images.oci.layout import OciLayout
 from argosy.models.registry import ModelRegistry
 from argosy.records import Operation
+from argosy.server.image_runs import ImageRuns
 from argosy.server.jobs import Jobs
 from argosy.server.operations import Job, OperationRunner, Step
+from argosy.server.placement import Placement
 from argosy.server.trials import Trials
 from argosy.server.tuner import Tuner
 from argosy.services.registry import ServiceRegistry
@@ -33,6 +39,7 @@ class Deploys:
         self.services = services
         shelf = services.shelf
         models = ModelRegistry(shelf.database, shelf.blobs, Settings())
+        engines, oci = Engines(lambda: []), OciLayout(shelf.folder / "oci")
         self.jobs = Jobs(
             Settings(),
             shelf.blobs,
@@ -47,6 +54,17 @@ class Deploys:
             Trials(Home(Path("/nowhere")), models, shelf.manifests, None),  # type: ignore[arg-type]
             Tuner(Home(Path("/nowhere")), services.registry, None),  # type: ignore[arg-type]
             Leases(),
+            Placement(
+                EnvironmentRegistry(shelf.database), services.registry, shelf.images, engines, EngineImages(oci, set)
+            ),
+            ImageRuns(
+                Home(Path("/nowhere")),
+                shelf.images,
+                None,  # type: ignore[arg-type]
+                EnvironmentRegistry(shelf.database),
+                engines,
+                EngineImages(oci, set),
+            ),
         )
         self.runner = OperationRunner(shelf.database, self.jobs.kinds(), 2)
         self._ended = threading.Event()

@@ -24,6 +24,7 @@ class FakeTarget:
     """Replicas become what `becomes` says when time passes; `deaf` ones do not confirm settings."""
 
     def __init__(self) -> None:
+        self.hindrance = ""
         self.replicas: dict[str, Observed] = {}
         self.settings: dict[str, Mapping[str, Any]] = {}
         self.pushes: list[tuple[str, int, int]] = []
@@ -89,6 +90,9 @@ class FakeTarget:
 
     def forget(self, replica_id: str) -> None:
         assert self.replicas.pop(replica_id).state == "gone"
+
+    def trouble(self, service: str) -> str:
+        return self.hindrance
 
     def remove_service(self, service: str) -> None:
         assert not self.observe(service)

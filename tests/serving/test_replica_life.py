@@ -276,6 +276,13 @@ def test_scratch_and_environment(replica: Any) -> None:
     assert stat.S_IMODE((replica.folder / "scratch").stat().st_mode) == 0o700
 
 
+def test_a_shared_replica_opens_its_sockets_and_its_log_to_others(replica: Any) -> None:
+    replica.write_image("def run(x): return x", PLAIN)
+    replica.start(shared=True, log_limit_bytes=10_000)
+    paths = (replica.sock, replica.admin_socket, replica.folder / "log")
+    assert [stat.S_IMODE(path.stat().st_mode) for path in paths] == [0o666, 0o666, 0o644]
+
+
 def test_tcp(replica: Any, until: Callable[..., Any]) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -12,27 +12,66 @@ from argosy.records import Environment
 
 def build(parser: Parser, name: str) -> None:
     group = parsing.commands(parser)
-    create = leaf(
-        group, "create", "Make a further environment.", create_environment, ["argosy env create staging --kind process"]
+    create = _named(
+        leaf(
+            group,
+            "create",
+            "Make a further environment.",
+            create_environment,
+            [
+                "argosy env create staging --kind process",
+                "argosy env create box --kind container",
+                "argosy env create box --kind container --engine unix:///run/podman/podman.sock",
+            ],
+        )
     )
-    create.add_argument("name", metavar="NAME", help="its name")
-    create.add_argument("--kind", choices=("process",), default="process", help="processes on this machine")
+    create.add_argument(
+        "--kind",
+        choices=("process", "container"),
+        default="process",
+        help="replicas as processes of this machine (process), or as containers of its Docker or Podman (container)",
+    )
+    create.add_argument(
+        "--engine",
+        default="",
+        metavar="URL",
+        help="the socket of Docker or Podman, as unix:///path; by default the first that answers of $DOCKER_HOST, "
+        "/var/run/docker.sock, $XDG_RUNTIME_DIR/podman/podman.sock and /run/podman/podman.sock",
+    )
     leaf(group, "list", "List the environments; `local` is always there.", list_environments, ["argosy env list"])
-    show = leaf(group, "show", "Show an environment and its services.", show_environment, ["argosy env show local"])
-    show.add_argument("name", metavar="NAME", help="its name")
-    delete = leaf(
-        group,
-        "delete",
-        "Delete an environment that no service runs in.",
-        delete_environment,
-        ["argosy env delete staging --yes"],
+    _named(leaf(group, "show", "Show an environment and its services.", show_environment, ["argosy env show local"]))
+    _named(
+        leaf(
+            group,
+            "use",
+            "Let services that are created without --env go there.",
+            use_environment,
+            ["argosy env use box"],
+        )
     )
-    delete.add_argument("name", metavar="NAME", help="its name")
+    _named(
+        leaf(
+            group,
+            "check",
+            "Look whether everything that replicas need there is at hand. Exits with 2 when something is not.",
+            check_environment,
+            ["argosy env check box"],
+        )
+    )
+    delete = _named(
+        leaf(
+            group,
+            "delete",
+            "Delete an environment that no service runs in.",
+            delete_environment,
+            ["argosy env delete staging --yes"],
+        )
+    )
     delete.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def create_environment(args: argparse.Namespace, session: Session) -> None:
-    environment = session.client.environments.create(args.name, args.kind)
+    environment = session.client.environments.create(args.name, args.kind, engine=args.engine)
     session.show(environment, lambda: [_details(environment)])
 
 
@@ -42,8 +81,18 @@ def list_environments(args: argparse.Namespace, session: Session) -> None:
         found,
         lambda: [
             Table(
-                ("name", "kind", "services", "created (UTC)"),
-                [(e.name, e.kind, ", ".join(e.services), moment(e.created_at)) for e in found],
+                ("name", "kind", "default", "engine", "services", "created (UTC)"),
+                [
+                    (
+                        e.name,
+                        e.kind,
+                        "yes" if e.is_default else "",
+                        e.engine,
+                        ", ".join(e.services),
+                        moment(e.created_at),
+                    )
+                    for e in found
+                ],
             )
         ],
     )
@@ -54,6 +103,17 @@ def show_environment(args: argparse.Namespace, session: Session) -> None:
     session.show(environment, lambda: [_details(environment)])
 
 
+def use_environment(args: argparse.Namespace, session: Session) -> None:
+    environment = session.client.environments.use(args.name)
+    session.show(environment, lambda: [_details(environment)])
+
+
+def check_environment(args: argparse.Namespace, session: Session) -> int:
+    checks = session.client.environments.check(args.name)
+    session.show(checks, lambda: [Table(("check", "state", "message"), [(c.name, c.state, c.message) for c in checks])])
+    return 2 if any(check.state == "fail" for check in checks) else 0
+
+
 def delete_environment(args: argparse.Namespace, session: Session) -> None:
     environment = session.client.environments.show(args.name)
     session.confirm(f"Delete environment {environment.name}?", args.yes)
@@ -61,11 +121,18 @@ def delete_environment(args: argparse.Namespace, session: Session) -> None:
     session.show({"deleted": environment.name}, lambda: [f"environment {environment.name} is deleted"])
 
 
+def _named(parser: Parser) -> Parser:
+    parser.add_argument("name", metavar="NAME", help="its name")
+    return parser
+
+
 def _details(environment: Environment) -> Pairs:
     return Pairs(
         (
             ("environment", environment.name),
             ("kind", environment.kind),
+            ("engine", environment.engine),
+            ("default", "yes" if environment.is_default else ""),
             ("services", ", ".join(environment.services)),
             ("created (UTC)", moment(environment.created_at)),
         )

@@ -1,12 +1,13 @@
 """`argosy image ...`."""
 
 import argparse
-import os
 
 from argosy.cli import (
+    base_option,
     image_dockerfile,
     image_login,
     image_logs,
+    image_run,
     image_show,
     image_transfer,
     image_usage,
@@ -68,6 +69,7 @@ def build(parser: Parser, name: str) -> None:
     image_logs.build(group)
     image_usage.build(group)
     image_dockerfile.build(group)
+    image_run.build(group)
     image_login.build(group)
 
 
@@ -79,13 +81,7 @@ def _container_options(create: Parser) -> None:
         help="oci: an OCI image instead of an environment here; docker: the same, with steps that a container engine "
         "runs on the base before",
     )
-    group.add_argument(
-        "--base",
-        dest="base_image",
-        metavar="IMAGE",
-        help="what it stands on, with the manifest's Python in it: oci:DIR[:TAG], oci-archive:FILE or "
-        "docker-archive:FILE, as the control plane finds them, or an image of a registry (the setting base_image)",
-    )
+    base_option.add(group)
     group.add_argument(
         "--platform",
         type=lambda text: text.split(","),
@@ -117,7 +113,7 @@ def create_image(args: argparse.Namespace, session: Session) -> None:
             manifest=args.manifest,
             description=args.description,
             builder=args.builder,
-            base_image=_absolute(args.base_image),
+            base_image=base_option.absolute(args.base_image),
             platforms=args.platform,
             docker_steps=args.docker_steps,
             fresh=args.fresh,
@@ -169,11 +165,3 @@ def delete_image(args: argparse.Namespace, session: Session) -> None:
         session.confirm(f"Delete image {image.reference}?", args.yes)
     session.client.images.delete(args.reference)
     session.show({"deleted": image.reference}, lambda: [f"image {image.reference} is deleted"])
-
-
-def _absolute(base: str | None) -> str | None:
-    """A path is meant from where the command runs, which is not where the control plane does."""
-    kind, colon, path = (base or "").partition(":")
-    if not colon or kind not in ("oci", "oci-archive", "docker-archive"):
-        return base
-    return f"{kind}:{os.path.abspath(os.path.expanduser(path))}"  # noqa: PTH100, PTH111 (a tag may follow the path)

@@ -79,7 +79,7 @@ def _blocks(tested: str, report: Mapping[str, Any]) -> list[Block]:
         headers = ("sample", "result", *(f"{stage} ms" for stage in _STAGES))
         blocks.append(Table(headers, rows, empty="There are no samples: add one with --sample."))
     for number, answer in enumerate(report["answers"], 1):
-        blocks += _sample(number, answer)
+        blocks += sample_blocks(number, answer)
     blocks += [f"warning: {clean(text)}" for text in dict.fromkeys(w for a in report["answers"] for w in a["warnings"])]
     blocks += [f"fix: {clean(text)}" for text in report["advice"]]
     if not report["ok"]:
@@ -87,7 +87,7 @@ def _blocks(tested: str, report: Mapping[str, Any]) -> list[Block]:
     return blocks
 
 
-def _sample(number: int, answer: Mapping[str, Any]) -> list[Block]:
+def sample_blocks(number: int, answer: Mapping[str, Any]) -> list[Block]:
     shown: list[Block] = [f"sample {number} input   {_short(answer['input'])}"]
     shown.append(f"sample {number} output  {_short(answer['output'])}")
     if answer["difference"]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 
 TYPE_CHECKING = False  # see argosy/__init__.py
 if TYPE_CHECKING:
@@ -204,6 +205,14 @@ def cores(text: str) -> float:
     if not 0 < number < 100_000:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of cores, such as 0.5 or 2")
     return number
+
+
+def memory(text: str) -> int:
+    """Bytes of 512M, 1.5G, 2Gi or a plain number; K, M and G are powers of 1024, as container engines have them."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B?)", text.strip(), re.IGNORECASE)
+    if match is None or not float(match[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size, such as 512M or 2G")
+    return int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " "))
 
 
 def overload_status(text: str) -> int:

@@ -2,8 +2,8 @@
 
 import argparse
 
-from argosy.cli import parsing, recipe_options, service_call, service_change, service_look, service_tune
-from argosy.cli.parsing import Parser, cores, leaf, log_level, natural, overload_status, positive, truth
+from argosy.cli import base_option, parsing, recipe_options, service_call, service_change, service_look, service_tune
+from argosy.cli.parsing import Parser, cores, leaf, log_level, memory, natural, overload_status, positive, truth
 
 _SETTINGS = (
     ("--max-concurrent-requests", positive, "N", "requests that a replica works on at once (1)"),
@@ -14,6 +14,7 @@ _SETTINGS = (
     ("--overload-status", overload_status, "429|503", "what a refused request is answered with (429)"),
     ("--init-timeout-s", positive, "S", "longest time until a replica is ready, in seconds (600)"),
     ("--cpu", cores, "CORES", "a replica's share of the machine, such as 0.5 (one core a concurrent request)"),
+    ("--memory", memory, "SIZE", "most memory of a replica, such as 512M or 2G; in containers only (no limit)"),
     ("--log-level", log_level, "LEVEL", "debug, info, warning or error: the least that is logged (info)"),
     ("--public-docs", truth, "true|false", "show swagger.json and the docs page without a key (false)"),
 )
@@ -108,13 +109,15 @@ def _build_create(group: "argparse._SubParsersAction[Parser]") -> None:
                 "argosy service create iris -m iris.pkl -f score.py -c conda.yml -s schema.json",
                 "argosy service create iris -i iris@production -f score.py -p requirements.txt --no-wait",
                 "argosy service create iris --image iris:1 --autoscale-enabled true --min-replicas 0 --max-replicas 4",
+                "argosy service create iris --image iris:1 --env box --base oci:/srv/bases/python:3.12 --memory 512M",
             ],
             "What is made on the way takes the service's name. A model file whose content is the latest version of\n"
             "its model is not registered again.",
         )
     )
     create.add_argument("--image", metavar="IMAGE", help="NAME or NAME:VERSION of an image")
-    create.add_argument("--env", default="local", metavar="ENV", help="the environment to run in (local)")
+    create.add_argument("--env", metavar="ENV", help="the environment to run in (that of `argosy env use`, else local)")
+    base_option.add(create)
     create.add_argument("-z", "--replicas", type=natural, metavar="N", help="number of replicas (1)")
     create.add_argument("--description", default="", metavar="TEXT", help="what it is")
     _add_settings(create)
@@ -140,6 +143,7 @@ def _build_update(group: "argparse._SubParsersAction[Parser]") -> None:
         )
     )
     update.add_argument("--image", metavar="IMAGE", help="NAME or NAME:VERSION of an image")
+    base_option.add(update)
     update.add_argument("-z", "--replicas", type=natural, metavar="N", help="number of replicas")
     update.add_argument("--description", metavar="TEXT", help="what it is")
     _add_settings(update)

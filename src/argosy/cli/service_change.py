@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from argosy.cli import jobs, recipe_options
+from argosy.cli import base_option, jobs, recipe_options
 from argosy.cli.output import Block
 from argosy.cli.parsing import UsageError
 from argosy.cli.service_look import details
@@ -33,11 +33,12 @@ _IN_SECONDS = {
     "refresh_period_s": "refresh_period_seconds",
     "scale_down_delay_s": "scale_down_delay_seconds",
 }
+_IN_BYTES = {"memory_bytes": "memory"}
 
 
 def settings(args: argparse.Namespace) -> dict[str, Any]:
     """The ones that were given."""
-    options = {name: name for name in _SETTINGS} | _IN_SECONDS
+    options = {name: name for name in _SETTINGS} | _IN_SECONDS | _IN_BYTES
     return {name: value for name, option in options.items() if (value := getattr(args, option)) is not None}
 
 
@@ -57,6 +58,7 @@ def create_service(args: argparse.Namespace, session: Session) -> None:
             args.name,
             image=args.image,
             environment=args.env,
+            base_image=base_option.absolute(args.base_image),
             replicas=args.replicas,
             settings=chosen,
             description=args.description,
@@ -82,6 +84,7 @@ def update_service(args: argparse.Namespace, session: Session) -> None:
         lambda progress: session.client.services.update(
             args.name,
             image=args.image,
+            base_image=base_option.absolute(args.base_image),
             replicas=args.replicas,
             settings=chosen,
             description=args.description,

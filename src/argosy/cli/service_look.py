@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from argosy.cli.output import Block, Pairs, Table
 from argosy.cli.session import Session
-from argosy.cli.text import clean, moment
+from argosy.cli.text import clean, moment, size
 from argosy.records import Service, ServiceSettings
 
 _SHOWN_DECISIONS = 10
@@ -76,6 +76,7 @@ def details(service: Service) -> Pairs:
             ("service", service.name),
             ("state", service.state),
             ("reason", service.reason),
+            ("last failure", service.last_failure if service.last_failure not in service.reason else ""),
             ("description", service.description),
             ("environment", service.environment),
             ("replicas", _count(service)),
@@ -137,6 +138,7 @@ def _limits(settings: ServiceSettings, batches: str) -> Pairs:
             ("request timeout", f"{settings.request_timeout_ms} ms"),
             ("body", f"{settings.max_body_bytes} bytes"),
             ("cpu", settings.cpu),
+            ("memory", size(settings.memory_bytes) if settings.memory_bytes is not None else ""),
             ("autoscale", _autoscale(settings) if settings.autoscale_enabled else "off"),
             ("public docs", "yes" if settings.public_docs else "no"),
             ("variables", ", ".join(f"{key}={value}" for key, value in settings.environment.items())),

@@ -4,7 +4,6 @@ The run folder is the truth. A replica holds `flock` on its lock file as long as
 plane that died between spawning and remembering is found by scanning the folders, and nothing is started twice.
 """
 
-import contextlib
 import json
 import os
 import secrets
@@ -21,6 +20,7 @@ from typing import Any
 from argosy.environments.admin import ask
 from argosy.environments.processes import Identity, end_session
 from argosy.environments.run_folder import RunFolder, load, load_of
+from argosy.environments.service_files import ServiceFiles, age
 from argosy.environments.share import thread_variables
 from argosy.environments.target import Launch, Load, Observed
 from argosy.errors import StorageFailed
@@ -56,7 +56,7 @@ class ProcessTarget:
     """One object a control plane. Thread-safe; calls may block for seconds."""
 
     def __init__(self, home: Home, log_limit_bytes: int) -> None:
-        self._home = home
+        self._files = ServiceFiles(home)
         self._log_limit_bytes = log_limit_bytes
         self._folders = home.run / "r"
         self._folders.mkdir(mode=0o700, exist_ok=True)
@@ -69,7 +69,7 @@ class ProcessTarget:
         suffix = "".join(secrets.choice(_SUFFIX_ALPHABET) for _ in range(8))
         replica_id = f"{launch.service}-{launch.revision}-{suffix}"
         folder = self._folders / suffix
-        log = self._log_folder(launch.service) / f"{replica_id}.log"
+        log = self._files.logs(launch.service) / f"{replica_id}.log"
         process: subprocess.Popen[bytes] | None = None
         try:
             folder.mkdir(mode=0o700)
@@ -120,16 +120,11 @@ class ProcessTarget:
             watched = [(name, list(mine.values())) for name, mine in self._replicas.items()]
         return {name for name, mine in watched if any(r.gone is None and not r.seems_alive for r in mine)}
 
+    def trouble(self, service: str) -> str:
+        return ""
+
     def apply_settings(self, service: str, settings: Mapping[str, Any]) -> None:
-        path = self._settings_file(service)
-        content = json.dumps(settings).encode()
-        try:
-            # What stands there already needs no room on the disk: a control plane that comes back writes nothing.
-            if not path.exists() or path.read_bytes() != content:
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                write_private(path, content)
-        except OSError as problem:
-            raise StorageFailed(f"{path} cannot be written: {problem.strerror or problem}.") from problem
+        self._files.write_settings(service, settings)
         for replica in self._of(service):
             answer = ask(replica.admin, "POST", "/reload") if replica.gone is None else None
             if answer is not None:
@@ -162,20 +157,14 @@ class ProcessTarget:
         if replica.identity is not None:
             end_session(replica.identity, None if replica.seen_alive else f"{_REPLICA_VARIABLE}={replica_id}")
         shutil.rmtree(replica.folder, ignore_errors=True)
-        shutil.rmtree(self._scratch(replica.service, replica_id), ignore_errors=True)
+        shutil.rmtree(self._files.scratch(replica.service, replica_id), ignore_errors=True)
         self._prune_logs(replica.service)
 
     def remove_service(self, service: str) -> None:
-        shutil.rmtree(self._home.services / service, ignore_errors=True)
-        shutil.rmtree(self._log_folder(service), ignore_errors=True)
+        self._files.remove(service)
 
     def log_files(self, service: str) -> list[Path]:
-        def age(path: Path) -> float:
-            with contextlib.suppress(OSError):
-                return path.stat().st_mtime
-            return 0.0
-
-        return sorted(self._log_folder(service).glob("*.log*"), key=age)
+        return sorted((path for path in self._files.logs(service).glob("*.log*") if path.is_file()), key=age)
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -262,8 +251,8 @@ class ProcessTarget:
             "admin": {"unix": str(folder / "admin")},
             "lock": str(folder / "lock"),
             "failure": str(folder / "failure.json"),
-            "scratch": str(self._scratch(launch.service, replica_id)),
-            "settings": str(self._settings_file(launch.service)),
+            "scratch": str(self._files.scratch(launch.service, replica_id)),
+            "settings": str(self._files.settings(launch.service)),
             "log": str(log),
             "log_limit_bytes": self._log_limit_bytes,
             "slots": launch.slots,
@@ -274,15 +263,6 @@ class ProcessTarget:
             "behind_gateway": True,
             "started_at": utc_now(),
         }
-
-    def _scratch(self, service: str, replica_id: str) -> Path:
-        return self._home.services / service / "scratch" / replica_id
-
-    def _settings_file(self, service: str) -> Path:
-        return self._home.services / service / "settings.json"
-
-    def _log_folder(self, service: str) -> Path:
-        return self._home.logs / "services" / service
 
     def _prune_logs(self, service: str) -> None:
         living = {r.id for r in self._of(service)}

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from argosy.environments.foreign import open_foreign, read_foreign
 from argosy.environments.processes import Identity
 from argosy.environments.target import Load, Observed
 
@@ -45,10 +46,15 @@ class RunFolder:
         return str(self.folder / "admin")
 
     @property
+    def was_ready(self) -> Path:
+        """Marks that it was ready once."""
+        return self.folder / "ready"
+
+    @property
     def locked(self) -> bool:
         """Whether a living process holds the lock."""
         try:
-            with (self.folder / "lock").open("rb") as lock:
+            with open_foreign(self.folder / "lock") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -70,7 +76,7 @@ class RunFolder:
         control plane must not take it for one that starts."""
         if answer.get("state") == "ready" and self.answer.get("state") != "ready":
             with contextlib.suppress(OSError):
-                (self.folder / "ready").touch()
+                self.was_ready.touch()
         self.answer = dict(answer)
         pid = answer.get("pid")
         if self.identity is None and answer.get("id") == self.id and isinstance(pid, int) and pid > 1:
@@ -95,7 +101,7 @@ class RunFolder:
     def failure(self, code: int | None) -> tuple[str | None, bool]:
         """Why it ended, None when it should, and whether it found so itself."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            told = json.loads((self.folder / "failure.json").read_text())
+            told = json.loads(read_foreign(self.folder / "failure.json"))
             return str(told["reason"]), True
         if self.overdue:
             limit = f"{self.init_timeout_s:g} s"
@@ -127,7 +133,7 @@ def load(folder: Path) -> RunFolder | None:
         return None
     with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
         found.identity = Identity(**json.loads((folder / "process.json").read_text()))
-    if (folder / "ready").exists():
+    if found.was_ready.exists():
         found.answer = {"state": "ready"}
     return found
 

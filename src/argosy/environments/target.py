@@ -7,10 +7,22 @@ from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
+class Container:
+    """What a replica of the kind `container` needs beside. `engine` is the socket of Docker or Podman as a URL, `image`
+    the digest of an OCI manifest in this home's layout, `name` the image's as people know it."""
+
+    environment: str
+    engine: str
+    image: str
+    name: str
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class Launch:
     """What a replica needs to start. `variables` are the user's, secrets already looked up; `cpu` in cores.
 
-    `max_batch_size` is tried in place of what the image says.
+    `max_batch_size` is tried in place of what the image says. With `container` the folders are those in the container.
     """
 
     service: str
@@ -24,6 +36,7 @@ class Launch:
     cpu: float | None = None
     init_timeout_s: float = 600.0
     variables: Mapping[str, str] = field(default_factory=dict)
+    container: Container | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,9 @@ class Target(Protocol):
     def ended(self) -> set[str]:
         """Names of services with a replica that seems to have ended since it was last observed. Cheap, whatever the
         number of replicas: it is asked every second."""
+
+    def trouble(self, service: str) -> str:
+        """What keeps replicas of a service from being started or ended at the moment, "" when nothing does. Cheap."""
 
     def apply_settings(self, service: str, settings: Mapping[str, Any]) -> None:
         """Make `settings` what the replicas of a service follow, and tell those that run."""

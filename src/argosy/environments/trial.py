@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from argosy.environments.admin import UnixConnection, ask
+from argosy.environments.foreign import open_foreign, read_foreign
 from argosy.environments.process import replica_variables
 from argosy.environments.processes import Identity, end_session
 from argosy.environments.target import Launch
@@ -72,6 +73,8 @@ class Trial:
     def __init__(self, root: Path, launch: Launch, limits: Limits, check: Callable[[], None]) -> None:
         """`check` is called while waiting, and may raise to give up."""
         self._folder = root / secrets.token_hex(4)
+        # Where its sockets and its log are.
+        self._shared = self._folder
         self._launch, self._limits, self._check = launch, limits, check
         self._process: subprocess.Popen[bytes] | None = None
         self._identity: Identity | None = None
@@ -88,6 +91,10 @@ class Trial:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._stop()
+        self._remove()
+
+    def _stop(self) -> None:
         if self._process is not None:
             if self._process.poll() is None:
                 self._process.terminate()
@@ -96,11 +103,15 @@ class Trial:
             if self._process.poll() is None:
                 self._process.kill()
                 self._process.wait()
-        self._remove()
 
     @property
     def socket(self) -> str:
-        return str(self._folder / "sock")
+        return str(self._shared / "sock")
+
+    @property
+    def _lives(self) -> bool:
+        assert self._process is not None
+        return self._process.poll() is None
 
     @property
     def pid(self) -> int:
@@ -131,15 +142,7 @@ class Trial:
         if description.get("samples"):
             description["samples"] = None
         (image / "image.json").write_text(json.dumps(description))
-        timeout_ms = int(self._limits.request_timeout_s * 1000)
-        settings = {
-            "generation": 1,
-            "auth": False,
-            "keys": [],
-            "request_timeout_ms": timeout_ms,
-            "max_queue_wait_ms": timeout_ms,
-            "max_queued_requests": self._limits.max_queued_requests,
-        }
+        settings = self._settings()
         (folder / "settings.json").write_text(json.dumps(settings))
         spec = {
             "id": f"{launch.service}-test",
@@ -169,6 +172,17 @@ class Trial:
             )
         self._identity = Identity.of(self._process.pid)
 
+    def _settings(self) -> dict[str, Any]:
+        timeout_ms = int(self._limits.request_timeout_s * 1000)
+        return {
+            "generation": 1,
+            "auth": False,
+            "keys": [],
+            "request_timeout_ms": timeout_ms,
+            "max_queue_wait_ms": timeout_ms,
+            "max_queued_requests": self._limits.max_queued_requests,
+        }
+
     def _remove(self) -> None:
         if self._identity is not None:
             end_session(self._identity)
@@ -177,10 +191,9 @@ class Trial:
     def wait_until_ready(self) -> str:
         """Why it did not become ready; "" when it did."""
         started = time.monotonic()
-        assert self._process is not None
-        while self._process.poll() is None:
+        while self._lives:
             self._check()
-            status = ask(str(self._folder / "admin"), "GET", "/status") or {}
+            status = ask(str(self._shared / "admin"), "GET", "/status") or {}
             if status.get("state") == "ready":
                 return ""
             if time.monotonic() - started > self._limits.init_timeout_s + _STOP_S:
@@ -189,11 +202,14 @@ class Trial:
         return self._failure()
 
     def _failure(self) -> str:
-        assert self._process is not None
         try:
-            return str(json.loads((self._folder / "failure.json").read_text())["reason"])
+            return str(json.loads(read_foreign(self._shared / "failure.json"))["reason"])
         except (OSError, ValueError, KeyError, TypeError):
-            return f"The replica ended by itself with exit code {self._process.returncode}."
+            return self._end()
+
+    def _end(self) -> str:
+        assert self._process is not None
+        return f"The replica ended by itself with exit code {self._process.returncode}."
 
     def _answer(self, sample: Mapping[str, Any], has_schema: bool) -> Answered:
         self._check()
@@ -219,13 +235,12 @@ class Trial:
         )
 
     def _ended(self) -> str:
-        assert self._process is not None
-        return "the replica lives" if self._process.poll() is None else self._failure()
+        return "the replica lives" if self._lives else self._failure()
 
     def log(self) -> list[str]:
         """Its last lines of JSON."""
         try:
-            with (self._folder / "log").open("rb") as log:
+            with open_foreign(self._shared / "log") as log:
                 size_bytes = log.seek(0, 2)
                 log.seek(max(0, size_bytes - _LOG_BYTES))
                 return log.read().decode("utf-8", "replace").splitlines()

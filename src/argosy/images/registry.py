@@ -150,6 +150,15 @@ class ImageRegistry:
         manifests_of = {f"{row.name}:{row.version}": set((row.oci or {}).values()) for row in rows}
         return manifests_of, {layer["key"] for row in rows for layer in row.plan["layers"] if layer["kind"] == "base"}
 
+    def oci_digests(self) -> set[str]:
+        """Of all platforms of all images."""
+        with self._database.read() as connection:
+            return {
+                digest
+                for found in connection.execute(select(images.c.oci)).scalars()
+                for digest in (found or {}).values()
+            }
+
     def content(self, reference: Reference) -> tuple[Image, Manifest, list[ModelContent]]:
         """All that is needed to unpack an image. Of one that was built elsewhere: what it says of itself, as a manifest
         without a name, and no files."""

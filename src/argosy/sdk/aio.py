@@ -207,6 +207,7 @@ class AsyncImages(AsyncGroup):
     usage = awaitable(images.usage)
     dockerfile = awaitable(images.dockerfile)
     build_context = awaitable(images.build_context)
+    run = awaitable(images.run)
     delete = awaitable(images.delete)
 
 
@@ -220,6 +221,8 @@ class AsyncEnvironments(AsyncGroup):
     create = awaitable(environments.create)
     list = awaitable(environments.list_all)
     show = awaitable(environments.show)
+    use = awaitable(environments.use)
+    check = awaitable(environments.check)
     delete = awaitable(environments.delete)
 
 

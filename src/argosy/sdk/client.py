@@ -111,6 +111,7 @@ class Images(Group):
     usage = blocking(images.usage)
     dockerfile = blocking(images.dockerfile)
     build_context = blocking(images.build_context)
+    run = blocking(images.run)
     delete = blocking(images.delete)
 
 
@@ -124,6 +125,8 @@ class Environments(Group):
     create = blocking(environments.create)
     list = blocking(environments.list_all)
     show = blocking(environments.show)
+    use = blocking(environments.use)
+    check = blocking(environments.check)
     delete = blocking(environments.delete)
 
 

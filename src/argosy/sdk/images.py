@@ -1,7 +1,7 @@
 """Images: what runs, made from a manifest."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -120,6 +120,26 @@ def logs(reference: str) -> Flow[str]:
     path = path_of("images", named.name, *version, "log")
     response = yield from call(Request("GET", path))
     return response.content.decode("utf-8", "replace")
+
+
+def run(
+    reference: str,
+    *,
+    sample: recipes.PathLike | Mapping[str, Any] | None = None,
+    environment: str | None = None,
+    wait: bool = True,
+    on_message: OnMessage | None = None,
+) -> Flow[Operation]:
+    """Start one replica, score `sample` (the manifest's first by default), stop it. The result is `{"image", "run":
+    {"ok", "where", "failure", "load_s", "answers", "log"}}`; one that does not work is a result, not an error."""
+    path = versioned("images", "image", reference)
+    body: dict[str, Any] = {}
+    if sample is not None:
+        body["sample"] = recipes.read_sample(sample)
+    if environment is not None:
+        body["environment"] = check_name("environment", environment)
+    request = Request("POST", f"{path}/run", json=body, headers=operations.once(), repeatable=True)
+    return (yield from operations.start(request, wait, on_message))
 
 
 def delete(reference: str) -> Flow[None]:

@@ -83,7 +83,7 @@ def plan(name: str, options: RecipeOptions, description: str = "") -> Plan:
             body[kind], body[f"{kind}_name"] = files.read_text(source), files.single(source).path
     body["with_conda"] = options.get("with_conda") or None
     body["schema"] = _schema(options.get("schema"))
-    body["samples"] = [_sample(sample) for sample in options.get("samples", ())]
+    body["samples"] = [read_sample(sample) for sample in options.get("samples", ())]
     body["environment"] = dict(options.get("variables") or {})
     body["secrets"] = check_secrets(options.get("secrets") or {})
     body["serving"] = dict(options.get("serving") or {})
@@ -201,7 +201,7 @@ def _schema(schema: PathLike | Mapping[str, Any] | None) -> Any:
     return content
 
 
-def _sample(sample: PathLike | Mapping[str, Any]) -> dict[str, Any]:
+def read_sample(sample: PathLike | Mapping[str, Any]) -> dict[str, Any]:
     content = sample if isinstance(sample, Mapping) else _json_file(sample)
     pair = isinstance(content, Mapping) and "input" in content and set(content) <= {"input", "output", "tolerance"}
     if pair and (isinstance(sample, Mapping) or "output" in content):

@@ -17,7 +17,8 @@ def create(
     name: str,
     *,
     image: str | None = None,
-    environment: str = "local",
+    environment: str | None = None,
+    base_image: str | None = None,
     replicas: int | None = None,
     settings: Mapping[str, Any] | None = None,
     description: str = "",
@@ -28,16 +29,22 @@ def create(
 ) -> Flow[Operation]:
     """From an image, or in one go from a recipe: register, manifest, image, deploy.
 
+    Without `environment` it goes to the default one. `base_image` is what an image stands on that must be built for an
+    environment of containers: `oci:DIR[:TAG]`, `docker-archive:FILE`, a registry's.
+
     `settings` are fields of ServiceSettings; `replicas` is 1 by default, and not given with `autoscale_enabled`, which
     sets it. The result is `{"service": "iris", "revision": 1}`.
     """
     check_name("service", name)
     body: dict[str, Any] = {
         "name": name,
-        "environment": check_name("environment", environment),
         "settings": dict(settings or {}),
         "description": description,
     }
+    if environment is not None:
+        body["environment"] = check_name("environment", environment)
+    if base_image is not None:
+        body["base"] = base_image
     if replicas is not None:
         body["replicas"] = replicas
     if image is not None:
@@ -55,6 +62,7 @@ def update(
     name: str,
     *,
     image: str | None = None,
+    base_image: str | None = None,
     replicas: int | None = None,
     settings: Mapping[str, Any] | None = None,
     description: str | None = None,
@@ -71,7 +79,12 @@ def update(
     manifest. `settings` are only the changed ones. `etag` (of Service) makes the update fail when somebody else has
     changed the service since it was read.
     """
-    changes = {"replicas": replicas, "settings": dict(settings) if settings else None, "description": description}
+    changes = {
+        "base": base_image,
+        "replicas": replicas,
+        "settings": dict(settings) if settings else None,
+        "description": description,
+    }
     body: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
     if image is not None:
         _refuse_both(image, recipe)

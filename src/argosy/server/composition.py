@@ -18,9 +18,13 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from argosy import __version__
+from argosy.environments.container.engines import Engines
+from argosy.environments.container.images import EngineImages
+from argosy.environments.container.target import ContainerTarget
 from argosy.environments.process import ProcessTarget
 from argosy.environments.registry import EnvironmentRegistry
 from argosy.environments.target import Target
+from argosy.environments.targets import Targets
 from argosy.errors import Error, InvalidOption, PortInUse, StorageFailed
 from argosy.gateway.gateway import Gateway
 from argosy.gateway.logs import rotate
@@ -44,8 +48,10 @@ from argosy.server.app import build_app
 from argosy.server.control import Control
 from argosy.server.holding import Holding
 from argosy.server.image_jobs import ImageJobs
+from argosy.server.image_runs import ImageRuns
 from argosy.server.jobs import Jobs
 from argosy.server.operations import OperationRunner
+from argosy.server.placement import Placement
 from argosy.server.routing import GatewayRouter
 from argosy.server.trials import Trials
 from argosy.server.tuner import Tuner
@@ -122,14 +128,19 @@ class ControlPlane:
         environments = EnvironmentRegistry(database)
         if not environments.all():
             environments.create("local", "process")
-        target = ProcessTarget(home, settings.log_limit_bytes)
+        self._engines = engines = Engines(environments.engines)
+        engine_images = EngineImages(oci.layout, images.oci_digests)
+        target = Targets(
+            ProcessTarget(home, settings.log_limit_bytes),
+            ContainerTarget(home, engines, engine_images, settings.log_limit_bytes),
+        )
         gateway = Gateway(home, settings, tls)
 
         def last_lines(service: str, replica: str) -> list[str]:
             mine = [path for path in target.log_files(service) if path.name.startswith(replica)]
             return [readable(line) for line in tail(mine, _FAILURE_LOG_LINES)]
 
-        launcher = Launcher(services, builder)
+        launcher = Launcher(services, builder, images, environments)
         self._router = GatewayRouter(gateway, home.hold)
         reconciler = Reconciler(services, keyring, target, self._router, launcher, last_lines, scheme)
         autoscaler = Autoscaler(services, reconciler, target, gateway.counters, machine_cores())
@@ -139,10 +150,11 @@ class ControlPlane:
         host, port = listener.getsockname()[:2]
         recipes = ManifestBuilder(models, manifests, blobs, settings)
         trials = Trials(home, models, manifests, builder)
-        tuner = Tuner(home, services, launcher)
+        tuner = Tuner(home, services, launcher.as_process)
+        placement = Placement(environments, services, images, engines, engine_images)
         jobs = Jobs(
-            settings, blobs, models, manifests, recipes, images, builder, oci,
-            services, reconciler, trials, tuner, leases,
+            settings, blobs, models, manifests, recipes, images, builder, oci, services, reconciler, trials, tuner,
+            leases, placement, ImageRuns(home, images, builder, environments, engines, engine_images),
         )  # fmt: skip
         self.control = Control(
             home=home,
@@ -222,6 +234,7 @@ class ControlPlane:
             control.operations.stop()
             await self._holding.stop()
             control.autoscaler.close()
+            self._engines.stop()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -2,27 +2,27 @@
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from argosy.environments.checks import check as check_environment_of
 from argosy.errors import Error
 from argosy.images.pythons import list_pythons
 from argosy.images.venvs import check_environment
+from argosy.records import Check
 from argosy.server.control import Control
 
 _LOW_DISK_BYTES = 2_000_000_000
 
 
-@dataclass(frozen=True)
-class Check:
-    """`state`: ok, warn, fail."""
-
-    name: str
-    state: str
-    message: str
-
-
 def examine(control: Control) -> list[Check]:
-    checks: list[Callable[[Control], list[Check]]] = [_disk, _database, _gateway, _pythons, _environments, _services]
+    checks: list[Callable[[Control], list[Check]]] = [
+        _disk,
+        _database,
+        _gateway,
+        _pythons,
+        _environments,
+        _engines,
+        _services,
+    ]
     found: list[Check] = []
     for check in checks:
         try:
@@ -69,6 +69,17 @@ def _environments(control: Control) -> list[Check]:
         Check("environments", "warn", f"{key[:12]}: {why}; it will be built again when it is needed")
         for key, why in broken.items()
     ]
+
+
+def _engines(control: Control) -> list[Check]:
+    """What is wrong with environments of containers, or that nothing is."""
+    found = []
+    for environment in control.environments.all():
+        if environment.kind == "container":
+            checks = check_environment_of(environment)
+            wrong = [Check(f"{environment.name} {c.name}", c.state, c.message) for c in checks if c.state != "ok"]
+            found += wrong or [Check(f"environment {environment.name}", "ok", checks[0].message)]
+    return found
 
 
 def _services(control: Control) -> list[Check]:

@@ -22,7 +22,9 @@ from argosy.models.fetch import Policy, fetch
 from argosy.models.registry import ModelRegistry
 from argosy.models.request import ModelRequest
 from argosy.records import FileEntry, Image, Manifest, Model, Reference, ServiceSettings, encode
+from argosy.server.image_runs import ImageRuns
 from argosy.server.operations import Cancelled, Interrupted, Job, Step
+from argosy.server.placement import Placement
 from argosy.server.trials import Trials
 from argosy.server.tuner import Tuner
 from argosy.services.reconcile import Reconciler
@@ -55,6 +57,8 @@ class Jobs:
         trials: Trials,
         tuner: Tuner,
         leases: Leases,
+        placement: Placement,
+        image_runs: ImageRuns,
     ) -> None:
         self._leases = leases
         self._settings = settings
@@ -69,19 +73,23 @@ class Jobs:
         self._reconciler = reconciler
         self._trials = trials
         self._tuner = tuner
+        self._placement = placement
+        self._image_runs = image_runs
         self._watching = 0
         self._watch_guard = threading.Lock()
 
     def kinds(self) -> Mapping[str, Sequence[Step]]:
         manifest, image = Step("manifest", self._manifest), self._building(Step("image", self._image))
+        load = Step("load", self._placement.load)
         rollout = Step("rollout", self._rollout, waits=True)
         return {
             "model.fetch": [Step("fetch", self._fetch), Step("register", self._register)],
             "manifest.create": [manifest],
             "manifest.test": [self._building(step) for step in self._trials.steps()],
             "image.create": [manifest, image],
-            "service.create": [manifest, image, Step("deploy", self._create_service), rollout],
-            "service.update": [manifest, image, Step("deploy", self._update_service), rollout],
+            "image.run": self._image_runs.steps(),
+            "service.create": [manifest, image, load, Step("deploy", self._create_service), rollout],
+            "service.update": [manifest, image, load, Step("deploy", self._update_service), rollout],
             "service.rollback": [Step("deploy", self._roll_back), rollout],
             "service.tune": self._tuner.steps(),
             "service.delete": [Step("delete", self._delete_service, waits=True)],
@@ -115,7 +123,16 @@ class Jobs:
         description = job.input.get("image_description", "")
         if wanted := job.input.get("oci"):
             steps = DockerSteps(**wanted["docker"], go_on=job.go_on) if "docker" in wanted else None
-            image = self._oci.create(name, manifest, description, wanted["base"], wanted["platforms"], job.say, steps)
+            image = self._oci.create(
+                name,
+                manifest,
+                description,
+                wanted["base"],
+                wanted["platforms"],
+                job.say,
+                steps,
+                wanted.get("base_digest", ""),
+            )
         else:
             image = self._image_builder.create(name, manifest, description, job.say)
         job.say(f"Image {image.reference}")

@@ -97,6 +97,11 @@ class CollectBody(_Body):
     dry_run: bool = False
 
 
+class ImageRunBody(_Body):
+    sample: dict[str, Any] | None = None
+    environment: Name | None = None
+
+
 class RegistryBody(_Body):
     username: str = Field(default="", max_length=255)
     # Secret, so that it is not printed where the body is.
@@ -107,13 +112,15 @@ class RegistryBody(_Body):
 class EnvironmentBody(_Body):
     name: Name
     kind: str = "process"
+    engine: str = Field(default="", max_length=1_000)
 
 
 class ServiceBody(_Body):
     name: Name
-    environment: str = "local"
+    environment: str | None = None
     image: str | None = None
     recipe: ManifestBody | None = None
+    base: str | None = Field(default=None, min_length=1, max_length=4_000)
     replicas: int | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     description: str = Field(default="", max_length=10_000)
@@ -122,6 +129,7 @@ class ServiceBody(_Body):
 class ServiceChanges(_Body):
     image: str | None = None
     recipe: ManifestBody | None = None
+    base: str | None = Field(default=None, min_length=1, max_length=4_000)
     models: list[str] | None = None
     replicas: int | None = None
     settings: dict[str, Any] = Field(default_factory=dict)

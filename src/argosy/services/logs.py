@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from argosy.environments.foreign import open_foreign
+
 _BLOCK_BYTES = 64 * 1024
 _MOST_BYTES = 16 * 1024 * 1024
 
@@ -81,7 +83,7 @@ def _last_lines(path: Path, lines: int, request_id: str | None) -> list[bytes]:
     # As it stands in a line of JSON.
     needle = None if request_id is None else json.dumps(request_id)[1:-1].encode()
     try:
-        with path.open("rb") as log:
+        with open_foreign(path) as log:
             end = log.seek(0, os.SEEK_END)
             content, start, block_bytes = b"", end, _BLOCK_BYTES
             while start > 0 and end - start < _MOST_BYTES and (needle is not None or content.count(b"\n") <= lines):
@@ -99,7 +101,7 @@ def _last_lines(path: Path, lines: int, request_id: str | None) -> list[bytes]:
 
 def _whole_lines(path: Path, offset: int) -> bytes:
     try:
-        with path.open("rb") as log:
+        with open_foreign(path) as log:
             log.seek(offset)
             content = log.read(_MOST_BYTES)
     except OSError:

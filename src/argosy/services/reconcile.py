@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from argosy.environments.target import Launch, Observed, Target
-from argosy.errors import Error, NotFound
+from argosy.errors import EngineUnreachable, Error, NotFound
 from argosy.records import ServiceSettings
 from argosy.services import plan
 from argosy.services.condition import Condition, condition
@@ -184,7 +184,7 @@ class Reconciler:
         try:
             with state.guard:
                 delay_s = self._pass(name, state)
-            state.trouble = ""
+            state.trouble = self._target.trouble(name)
             return delay_s
         except Error as problem:
             if problem.message != state.trouble:
@@ -291,6 +291,10 @@ class Reconciler:
                 self._target.kill(replica)
             self._starts.began(name, replica)
             return True
+        except EngineUnreachable:
+            # No fault of this revision's, and told as the target's trouble: tried again until the engine answers.
+            self._starts.failed()
+            return False
         except Error as problem:
             reason = problem.message
             log.warning("service %s: no replica of revision %d can be started: %s", name, revision, reason)

@@ -9,7 +9,7 @@ from argosy.manifests.variables import check_references, check_variables
 from argosy.records import ServiceSettings, decode
 
 # Changing one of these makes a new revision; the others reach running replicas at once.
-COLD = frozenset({"max_concurrent_requests", "cpu", "init_timeout_s", "environment", "secrets"})
+COLD = frozenset({"max_concurrent_requests", "cpu", "memory_bytes", "init_timeout_s", "environment", "secrets"})
 
 _AUTOSCALE = ("min_replicas", "max_replicas", "target_utilization", "refresh_period_s", "scale_down_delay_s")
 
@@ -22,6 +22,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_body_bytes": (1, 10_000_000_000),
     "init_timeout_s": (1, 86_400),
     "cpu": (0.01, 1_024),
+    "memory_bytes": (16 << 20, 1 << 44),
     "min_replicas": (0, 1_000),
     "max_replicas": (1, 1_000),
     "target_utilization": (1, 100),
@@ -91,7 +92,7 @@ def _check(name: str, value: Any) -> None:
         if value not in _CHOICES[name] or type(value) is not type(_CHOICES[name][0]):
             raise InvalidOption(name, value, f"choose one of {', '.join(str(c) for c in _CHOICES[name])}")
     elif name in _RANGES:
-        if value is None and name == "cpu":
+        if value is None and name in ("cpu", "memory_bytes"):
             return
         low, high = _RANGES[name]
         whole = name not in _FRACTIONS

@@ -19,8 +19,10 @@ def service_record(
     image: Image | None,
     gateway_url: str,
     decisions: Sequence[ScalingDecision] = (),
+    last_failure: str = "",
 ) -> Service:
-    """`revision` and `image` are the live ones, or the target's while nothing is live."""
+    """`revision` and `image` are the live ones, or the target's while nothing is live. `last_failure` is why
+    a replica or rollout failed lately."""
     url = f"{gateway_url}/api/v1/service/{stored.name}"
     replicas = [_replica(one) for one in sorted(observed, key=lambda o: (o.revision, o.started_at, o.id))]
     return Service(
@@ -47,6 +49,7 @@ def service_record(
         models=list(revision.models) if revision else [],
         description=stored.description,
         decisions=list(decisions),
+        last_failure=last_failure,
     )
 
 

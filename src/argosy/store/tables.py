@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData(
@@ -147,6 +148,9 @@ environments = Table(
     Column("id", Integer, primary_key=True),
     Column("name", String(63), nullable=False, unique=True),
     Column("kind", String(16), nullable=False),
+    # The socket of a container engine, as a URL.
+    Column("engine", Text, nullable=False, server_default=""),
+    Column("is_default", Boolean, nullable=False, server_default=false()),
     Column("created_at", String(32), nullable=False),
 )
 

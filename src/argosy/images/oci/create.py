@@ -61,16 +61,19 @@ class OciImages:
         platforms: Sequence[str],
         say: Callable[[str], None],
         steps: DockerSteps | None = None,
+        base_digest: str = "",
     ) -> Image:
         """The image of a manifest on the base that `base` names now, or on the default one; the same two give the same
         digests.
 
-        With `steps` they run on the base before, which gives other digests each time that they really run.
+        With `steps` they run on the base before, which gives other digests each time that they really run. With
+        `base_digest` the base is the one of that digest, which is here already.
         """
         check_name("image", name)
         wanted = parse_platforms(platforms)
         with self.layout.leases.hold():
-            base, base_digest = self._base(base, manifest.recipe.lock.python, wanted, say)
+            if base is None or not base_digest:
+                base, base_digest = self._base(base, manifest.recipe.lock.python, wanted, say)
             if steps is None:
                 bases = [self._bases.open(base, base_digest, platform, _python(manifest)) for platform in wanted]
                 return self._build(name, manifest, description, base_digest, bases, wanted, say)

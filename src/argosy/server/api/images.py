@@ -20,7 +20,7 @@ from argosy.images.usage.place import check_elsewhere, place_of
 from argosy.records import Image, ImageUsage, Operation, Page, Reference, check_name
 from argosy.server.api.answers import Cursor, IdempotencyKey, Limit, accepted, reference
 from argosy.server.control import Control
-from argosy.server.requests import ImageBody
+from argosy.server.requests import ImageBody, ImageRunBody
 
 
 def router(control: Control) -> APIRouter:
@@ -128,6 +128,18 @@ def router(control: Control) -> APIRouter:
         files, blobs = manifest.recipe.files, control.blobs.path
         content = docker.context(control.oci.layout, image.reference, digest, files, blobs)
         return StreamingResponse(tar_of(content), media_type="application/x-tar")
+
+    @routes.post("/{name}/{version}/run", status_code=202, response_model=Operation)
+    def run(name: str, version: str, body: ImageRunBody, idempotency_key: IdempotencyKey = None) -> Response:
+        """Start one replica, ask it a sample, stop it; the operation's result is `{"image", "run": {...}}`."""
+        image = images.get(reference("image", name, version))
+        if body.environment is not None:
+            control.environments.get(body.environment)
+        if body.sample is not None and "input" not in body.sample:
+            raise InvalidOption("sample", sorted(body.sample), "it must have `input`, and may have `output`")
+        request = {"image": image.reference, **body.model_dump(mode="json")}
+        subject = f"image/{image.reference}/run"
+        return accepted(control.operations.submit("image.run", subject, request, idempotency_key))
 
     @routes.delete("/{name}/{version}", status_code=204)
     def delete(name: str, version: str) -> None:

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from argosy.errors import Conflict, InvalidOption, NotFound, PreconditionFailed, UserError
-from argosy.images.build import check_process
 from argosy.records import (
     Environment,
+    Image,
     Operation,
     Page,
     Reference,
@@ -24,6 +24,7 @@ from argosy.records import (
 )
 from argosy.server.api.answers import Cursor, IdempotencyKey, Limit, accepted
 from argosy.server.control import Control
+from argosy.server.placement import build_orders, check_base, check_image, check_settings, is_ready
 from argosy.server.requests import ManifestBody, RollbackBody, ServiceBody, ServiceChanges, TuningBody
 from argosy.services.logs import Follower, tail
 from argosy.services.settings import changed
@@ -167,22 +168,27 @@ def _service(control: Control, stored: Stored) -> Service:
     image = control.images.get(Reference.parse("image", revision.image)) if revision else None
     condition = control.reconciler.condition(stored)
     observed = control.reconciler.observed(stored.name)
-    return service_record(stored, condition, observed, revision, image, control.gateway_url)
+    last_failure, _ = control.reconciler.failure(stored.name)
+    return service_record(stored, condition, observed, revision, image, control.gateway_url, last_failure=last_failure)
 
 
 def _check_new(control: Control, body: ServiceBody) -> dict[str, Any]:
     """Everything that can be refused at once is, so that no operation fails later for it."""
     if body.name in control.services.names():
         raise Conflict(f"Service {body.name} exists already. Change it with `argosy service update {body.name}`.")
-    environment = control.environments.get(body.environment)
+    named = body.environment
+    environment = control.environments.default() if named is None else control.environments.get(named)
     settings = changed(ServiceSettings(), body.settings)
+    check_settings(environment, settings)
+    check_base(environment, body.base)
     if body.replicas is not None:
         check_replicas(body.replicas)
         if settings.autoscale_enabled:
             raise InvalidOption("replicas", body.replicas, "the autoscaler sets it; give min_replicas and max_replicas")
-    request = body.model_dump(mode="json", exclude={"image", "recipe"})
+    request = body.model_dump(mode="json", exclude={"image", "recipe", "base"})
+    request["environment"] = environment.name
     request["replicas"] = 1 if body.replicas is None else body.replicas
-    return request | _source(control, body.name, environment, body.image, body.recipe)
+    return request | _source(control, body.name, body.image, body.recipe, environment, body.base)
 
 
 def _check_changes(control: Control, stored: Stored, body: ServiceChanges) -> dict[str, Any]:
@@ -190,10 +196,14 @@ def _check_changes(control: Control, stored: Stored, body: ServiceChanges) -> di
         raise Conflict(f"Service {stored.name} is being deleted.")
     if body.replicas is not None:
         check_replicas(body.replicas)
-    check_manual(stored.name, changed(stored.settings, body.settings), body.replicas)
-    request = body.model_dump(mode="json", exclude={"image", "recipe", "models"}, exclude_none=True)
+    settings = changed(stored.settings, body.settings)
+    check_manual(stored.name, settings, body.replicas)
+    environment = control.environments.get(stored.environment)
+    check_settings(environment, settings)
+    check_base(environment, body.base)
+    request = body.model_dump(mode="json", exclude={"image", "recipe", "models", "base"}, exclude_none=True)
     request["name"] = stored.name
-    if body.image is None and body.recipe is None and body.models is None:
+    if body.image is None and body.recipe is None and body.models is None and body.base is None:
         return request
     if body.image is not None and body.models is not None:
         raise InvalidOption("models", body.models, "the image has its models already; give either of the two")
@@ -205,8 +215,8 @@ def _check_changes(control: Control, stored: Stored, body: ServiceChanges) -> di
             {"from": _live_manifest(control, stored), **given}
             | ({"models": body.models} if body.models is not None else {})
         )
-    environment = control.environments.get(stored.environment)
-    return request | _source(control, stored.name, environment, body.image, recipe)
+    live = control.images.get(Reference.parse("image", found)) if (found := _service(control, stored).image) else None
+    return request | _source(control, stored.name, body.image, recipe, environment, body.base, live)
 
 
 def _live_manifest(control: Control, stored: Stored) -> str:
@@ -223,18 +233,28 @@ def _live_manifest(control: Control, stored: Stored) -> str:
 
 
 def _source(
-    control: Control, service: str, environment: Environment, image: str | None, recipe: ManifestBody | None
+    control: Control,
+    service: str,
+    image: str | None,
+    recipe: ManifestBody | None,
+    environment: Environment,
+    base: str | None,
+    live: Image | None = None,
 ) -> dict[str, Any]:
-    """What to deploy: exactly one of an image and a recipe."""
+    """What to deploy: exactly one of an image and a recipe. `base` and `live` tell what a new image stands on."""
     if (image is None) == (recipe is None):
         raise InvalidOption("image", image, "give either an image or the recipe of one")
     if image is not None:
         found = control.images.get(Reference.parse("image", image))
-        if environment.kind == "process":
-            check_process(found)
-        return {"image": found.reference}
+        check_image(environment, found, base)
+        if is_ready(environment, found) and base is None:
+            return {"image": found.reference}
+        # Made for processes so far: its manifest is built once more, as what runs in that environment.
+        orders = build_orders(environment, base, live)
+        return {"manifest": found.manifest, "image_name": found.name, **orders}
     assert recipe is not None
-    return {"recipe": {**recipe.stored(), "name": recipe.name or service}, "image_name": service}
+    orders = build_orders(environment, base, live)
+    return {"recipe": {**recipe.stored(), "name": recipe.name or service}, "image_name": service, **orders}
 
 
 async def _stream(

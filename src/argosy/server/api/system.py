@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from argosy.records import Status
+from argosy.records import Check, Status
 from argosy.server.control import Control
-from argosy.server.doctor import Check, examine
+from argosy.server.doctor import examine
 from argosy.server.requests import ShutdownBody
 
 

@@ -1,0 +1,44 @@
+"""Brings images from this home's OCI layout into an engine, once each, and takes those away that are not needed."""
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Collection
+
+from argosy.environments.container.engine import Engine
+from argosy.images.oci.archive import archive
+from argosy.images.oci.layout import OciLayout
+
+
+class EngineImages:
+    """`wanted` gives the digests of all images of this home. Thread-safe: two replicas that start at once load an image
+    once. The tags carry the home, so that no other home's image is ever taken for one of ours."""
+
+    def __init__(self, layout: OciLayout, wanted: Callable[[], Collection[str]]) -> None:
+        self._layout, self._wanted = layout, wanted
+        self.repository = f"localhost/argosy-{hashlib.sha256(os.fsencode(layout.root.parent)).hexdigest()[:12]}"
+        self._loading = threading.Lock()
+
+    def tag(self, digest: str) -> str:
+        """The engine's name of an image manifest."""
+        return f"{self.repository}:{digest.removeprefix('sha256:')}"
+
+    def ensure(self, engine: Engine, digest: str, say: Callable[[str], None] = lambda line: None) -> str:
+        """The tag of the image manifest `digest`, which the engine has afterwards."""
+        tag = self.tag(digest)
+        if engine.has_image(tag):
+            return tag
+        with self._loading:
+            if not engine.has_image(tag):
+                size_bytes, content = archive(self._layout, tag, self._layout.descriptor(digest))
+                say(f"Loading {size_bytes / 1e6:,.0f} MB into the container engine at {engine.url}")
+                engine.load(content)
+        return tag
+
+    def prune(self, engine: Engine) -> None:
+        """Remove what was loaded for images that have been deleted; one that a container still has is left."""
+        with self._loading:
+            keep = {self.tag(digest) for digest in self._wanted()}
+            for tag in engine.tags(self.repository):
+                if tag not in keep:
+                    engine.remove_image(tag)

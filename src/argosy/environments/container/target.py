@@ -1,0 +1,368 @@
+"""Replicas as containers. Everything between a replica and the control plane goes through folders that both see.
+
+Whether a replica lives is told by the lock in its folder, not by the engine: so it is known while the engine is dead,
+and neither does a dead engine look like dead replicas nor is anything started twice. The engine is asked to start, to
+end, and for the reason of an end.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import string
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from argosy.environments.admin import ask
+from argosy.environments.container.engine import Order
+from argosy.environments.container.engines import Engines
+from argosy.environments.container.images import EngineImages
+from argosy.environments.container.replica import (
+    ENVIRONMENT,
+    HOME,
+    LOGS,
+    REPLICA,
+    REVISION,
+    SERVICE,
+    SHARED,
+    USER,
+    ContainerReplica,
+    container_name,
+    load,
+    note,
+    notes,
+    orders,
+    place,
+    variables,
+)
+from argosy.environments.foreign import append_foreign
+from argosy.environments.run_folder import load_of
+from argosy.environments.service_files import ServiceFiles, age
+from argosy.environments.target import Launch, Load, Observed
+from argosy.errors import EngineFailed, EngineUnreachable, Error, StorageFailed
+from argosy.records import utc_now
+from argosy.settings import Home
+
+_SUFFIX_ALPHABET = string.ascii_lowercase + string.digits
+_STARTUP_MARGIN_S = 30.0
+_UNKNOWN_DRAIN_S = 600.0
+_ASK_READY_EVERY_S = 60.0
+_ASK_ENGINE_EVERY_S = 0.5
+# A container whose process has ended is told so by its engine within this, or the engine is wrong.
+_ENGINE_NOTICES_S = 30.0
+_LOAD_TIMEOUT_S = 0.5
+_KEEP_LOGS = 20
+_OUTPUT_LINES = 50
+
+
+class ContainerTarget:
+    """One object a control plane, whatever the number of engines. Thread-safe; calls may block for seconds."""
+
+    def __init__(self, home: Home, engines: Engines, images: EngineImages, log_limit_bytes: int) -> None:
+        self._home, self._engines, self._images = home, engines, images
+        self._files = ServiceFiles(home)
+        self._log_limit_bytes = log_limit_bytes
+        self._folders = home.run / "c"
+        self._folders.mkdir(mode=0o700, exist_ok=True)
+        self._guard = threading.Lock()
+        self._replicas: dict[str, dict[str, ContainerReplica]] = {}
+        # Of each service that has or had a replica here.
+        self._engine_of: dict[str, str] = {}
+        self._adopt()
+        engines.watch(self._sweep)
+
+    def start(self, launch: Launch) -> str:
+        wanted = launch.container
+        assert wanted is not None
+        self._engine_of[launch.service] = wanted.engine
+        engine = self._engines.get(wanted.engine)
+        tag = self._images.ensure(engine, wanted.image)
+        suffix = "".join(secrets.choice(_SUFFIX_ALPHABET) for _ in range(8))
+        replica_id = f"{launch.service}-{launch.revision}-{suffix}"
+        own = self._folders / suffix
+        try:
+            self._prepare(own, replica_id, launch)
+            found = load(own)
+            if found is None:
+                raise FileNotFoundError(None, "its run folder vanished", str(own))
+            engine.run(self._order(found, launch, tag))
+        except OSError as problem:
+            self._remove_folders(own, launch.service, replica_id)
+            where, reason = problem.filename or own, problem.strerror or problem
+            raise StorageFailed(f"Replica {replica_id} could not be started: {reason} ({where}).") from problem
+        except EngineUnreachable:
+            # It may have been made, for all we know: the folder stays as forgotten, until the engine says.
+            (own / "forgotten").touch()
+            raise
+        except Error:
+            self._remove_folders(own, launch.service, replica_id)
+            raise
+        self._keep(found)
+        return replica_id
+
+    def observe(self, service: str) -> list[Observed]:
+        return [self._look(replica) for replica in self._of(service)]
+
+    def load(self, service: str) -> list[Load]:
+        return [self._load(replica) for replica in self._of(service) if replica.observed().state == "ready"]
+
+    def services(self) -> set[str]:
+        with self._guard:
+            return set(self._replicas)
+
+    def ended(self) -> set[str]:
+        with self._guard:
+            watched = [(name, list(mine.values())) for name, mine in self._replicas.items()]
+            using = dict(self._engine_of)
+        flipped = self._engines.flipped()
+        ended = {n for n, mine in watched if any(r.gone is None and r.seen_alive and not r.locked for r in mine)}
+        return ended | {name for name, engine in using.items() if engine in flipped}
+
+    def trouble(self, service: str) -> str:
+        engine = self._engine_of.get(service)
+        down = self._engines.get(engine).down if engine else None
+        return down.message if down else ""
+
+    def apply_settings(self, service: str, settings: Mapping[str, Any]) -> None:
+        content = self._files.write_settings(service, settings)
+        for replica in self._of(service):
+            if replica.gone is not None:
+                continue
+            try:
+                place(replica.folder / "settings.json", content)
+            except OSError as problem:
+                raise StorageFailed(f"{replica.folder} cannot be written: {problem.strerror or problem}.") from problem
+            answer = ask(replica.admin, "POST", "/reload")
+            if answer is not None:
+                replica.answer = {**replica.answer, "generation": answer.get("generation", 0)}
+
+    def drain(self, replica_id: str, timeout_s: float) -> None:
+        replica = self._find(replica_id)
+        if replica is None or replica.drain_deadline_s is not None:
+            return
+        if ask(replica.admin, "POST", "/drain", {"grace_s": 0}) is None:
+            self._engines.get(replica.engine).signal(replica.container, "SIGTERM")
+        replica.drain_deadline_s = time.monotonic() + timeout_s
+
+    def kill(self, replica_id: str) -> None:
+        replica = self._find(replica_id)
+        if replica is not None:
+            self._engines.get(replica.engine).signal(replica.container, "SIGKILL")
+
+    def forget(self, replica_id: str) -> None:
+        replica = self._find(replica_id)
+        if replica is None:
+            return
+        with self._guard:
+            mine = self._replicas[replica.service]
+            mine.pop(replica_id, None)
+            if not mine:
+                del self._replicas[replica.service]
+        try:
+            self._engines.get(replica.engine).remove(replica.container)
+        except EngineFailed:
+            # Its container is removed when the engine answers again.
+            (replica.own / "forgotten").touch()
+        else:
+            shutil.rmtree(replica.own, ignore_errors=True)
+        self._prune_logs(replica.service)
+
+    def remove_service(self, service: str) -> None:
+        self._engine_of.pop(service, None)
+        self._files.remove(service)
+
+    def log_files(self, service: str) -> list[Path]:
+        folders = [path for path in self._files.logs(service).glob("*") if path.is_dir()]
+        names = [folder / f"{folder.name}.log{end}" for folder in folders for end in ("", ".1")]
+        return sorted((path for path in names if path.is_file()), key=age)
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    def _look(self, replica: ContainerReplica) -> Observed:
+        if replica.gone is not None:
+            return replica.gone
+        now = time.monotonic()
+        state = replica.answer.get("state", "loading")
+        known = state == "ready" and replica.asked_s is not None and now - replica.asked_s < _ASK_READY_EVERY_S
+        if not known or replica.drain_deadline_s is not None:
+            replica.asked_s = now
+            replica.take(ask(replica.admin, "GET", "/status") or replica.answer)
+        replica.gone = self._ended(replica)
+        if replica.gone is not None:
+            return replica.gone
+        observed = replica.observed()
+        if observed.state == "draining" and replica.drain_deadline_s is None:
+            replica.drain_deadline_s = now + _UNKNOWN_DRAIN_S
+        if observed.state == "starting":
+            replica.overdue = now - replica.created_at > replica.init_timeout_s + _STARTUP_MARGIN_S
+        if replica.overdue or (replica.drain_deadline_s is not None and now > replica.drain_deadline_s):
+            self._try_to_kill(replica)
+        return observed
+
+    def _ended(self, replica: ContainerReplica) -> Observed | None:
+        now = time.monotonic()
+        if replica.seen_alive and replica.locked:
+            replica.ended_s = None
+            return None
+        if replica.seen_alive:
+            replica.ended_s = replica.ended_s or now
+        if replica.looked_s is not None and now - replica.looked_s < _ASK_ENGINE_EVERY_S:
+            return None
+        replica.looked_s = now
+        engine = self._engines.get(replica.engine)
+        try:
+            state = engine.look(replica.container)
+        except EngineFailed:
+            # One that was never seen may live for all we know; one whose lock is free does not, whoever says so.
+            why = "The replica has ended, and its container engine does not tell why."
+            return self._gone(replica, why) if replica.seen_alive else None
+        if state is not None and state.running:
+            if replica.ended_s is None or now - replica.ended_s < _ENGINE_NOTICES_S:
+                return None
+            return self._gone(replica, "The replica has ended, and its container engine has not noticed.")
+        failure, deterministic = replica.why(state)
+        if failure is not None:
+            self._keep_output(replica)
+        if failure is not None and not deterministic:
+            self._note_end(replica, failure)
+        return self._gone(replica, failure, deterministic)
+
+    def _gone(self, replica: ContainerReplica, failure: str | None, deterministic: bool = False) -> Observed:
+        return replace(
+            replica.observed(), state="gone", failure=failure, deterministic=deterministic, reason=failure or ""
+        )
+
+    def _load(self, replica: ContainerReplica) -> Load:
+        answer = ask(replica.admin, "GET", "/status", timeout_s=_LOAD_TIMEOUT_S)
+        return Load(replica.id, silent=True) if answer is None else load_of(replica.id, answer)
+
+    def _try_to_kill(self, replica: ContainerReplica) -> None:
+        try:
+            self.kill(replica.id)
+        except EngineFailed:
+            return  # asked again at the next look
+
+    def _adopt(self) -> None:
+        for own in sorted(self._folders.iterdir()):
+            replica = load(own)
+            if replica is None:
+                shutil.rmtree(own, ignore_errors=True)
+            elif not replica.forgotten:
+                self._keep(replica)
+
+    def _sweep(self, url: str) -> None:
+        """Remove containers and images of this home that nobody knows any more. Called while the engine answers."""
+        with self._guard:
+            known = {replica.container for mine in self._replicas.values() for replica in mine.values()}
+        engine = self._engines.get(url)
+        for found in engine.labelled({HOME: str(self._home.path)}):
+            replica_id = found.labels.get(REPLICA, "")
+            own = self._folders / (replica_id.rpartition("-")[2] or "-")
+            # A folder that is not forgotten belongs to one that is being started.
+            if found.name not in known and not ((own / "container.json").exists() and not (own / "forgotten").exists()):
+                engine.remove(found.name)
+        self._images.prune(engine)
+        for own in self._folders.iterdir():
+            replica = load(own)
+            if replica is not None and replica.forgotten and replica.engine == url and not engine.look(
+                replica.container
+            ):  # fmt: skip
+                shutil.rmtree(own, ignore_errors=True)
+
+    def _keep(self, replica: ContainerReplica) -> None:
+        with self._guard:
+            self._replicas.setdefault(replica.service, {})[replica.id] = replica
+            self._engine_of[replica.service] = replica.engine
+
+    def _of(self, service: str) -> list[ContainerReplica]:
+        with self._guard:
+            return list(self._replicas.get(service, {}).values())
+
+    def _find(self, replica_id: str) -> ContainerReplica | None:
+        with self._guard:
+            return next((mine[replica_id] for mine in self._replicas.values() if replica_id in mine), None)
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def _prepare(self, own: Path, replica_id: str, launch: Launch) -> None:
+        """The folders of a replica, with all it needs to find there. Raises OSError."""
+        started_at = utc_now()
+        own.mkdir(mode=0o700)
+        logs = self._files.logs(launch.service) / replica_id
+        logs.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (own / "m", logs):
+            folder.mkdir()
+            folder.chmod(0o777)
+        shared = own / "m"
+        (shared / "lock").touch()
+        (shared / "lock").chmod(0o666)
+        spec = orders(replica_id, launch, started_at, self._log_limit_bytes)
+        place(shared / "spec.json", json.dumps(spec, indent=1).encode())
+        place(shared / "settings.json", self._files.settings(launch.service).read_bytes())
+        note(own, notes(replica_id, launch, started_at))
+
+    def _order(self, replica: ContainerReplica, launch: Launch, tag: str) -> Order:
+        assert launch.container is not None
+        return Order(
+            name=container_name(replica.id),
+            image=tag,
+            command=[f"{SHARED}/spec.json"],
+            user=USER,
+            variables=variables(launch),
+            labels={
+                HOME: str(self._home.path),
+                ENVIRONMENT: launch.container.environment,
+                SERVICE: launch.service,
+                REVISION: str(launch.revision),
+                REPLICA: replica.id,
+            },
+            mounts={replica.folder: SHARED, self._files.logs(launch.service) / replica.id: LOGS},
+            cpu=launch.cpu,
+            memory_bytes=launch.container.memory_bytes,
+        )
+
+    def _log_of(self, replica: ContainerReplica) -> Path:
+        return self._files.logs(replica.service) / replica.id / f"{replica.id}.log"
+
+    def _note_end(self, replica: ContainerReplica, failure: str) -> None:
+        """The last line of its log, which one that is killed cannot write itself."""
+        line = {
+            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "level": "error",
+            "logger": "argosy",
+            "message": failure,
+            "request_id": None,
+            "replica": replica.id,
+            "service": replica.service,
+            "revision": replica.revision,
+        }
+        try:
+            append_foreign(self._log_of(replica), json.dumps(line).encode() + b"\n")
+        except OSError:
+            return
+
+    def _keep_output(self, replica: ContainerReplica) -> None:
+        """What one wrote that ended before it had a log: a base without the right Python, say."""
+        log = self._log_of(replica)
+        if os.path.lexists(log):
+            return
+        try:
+            text = self._engines.get(replica.engine).output(replica.container, _OUTPUT_LINES)
+            place(log, text.encode())
+        except (EngineFailed, OSError):
+            return
+
+    def _remove_folders(self, own: Path, service: str, replica_id: str) -> None:
+        shutil.rmtree(own, ignore_errors=True)
+        shutil.rmtree(self._files.logs(service) / replica_id, ignore_errors=True)
+
+    def _prune_logs(self, service: str) -> None:
+        living = {replica.id for replica in self._of(service)}
+        ended = [path for path in self._files.logs(service).glob("*") if path.is_dir() and path.name not in living]
+        for folder in sorted(ended, key=age)[:-_KEEP_LOGS]:
+            shutil.rmtree(folder, ignore_errors=True)

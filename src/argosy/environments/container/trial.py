@@ -1,0 +1,107 @@
+"""One container for a moment: the image as it is, asked a few samples, and removed."""
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from argosy.environments.container.engine import Engine, Order, State
+from argosy.environments.container.replica import SHARED, USER, ContainerReplica, orders, place, variables
+from argosy.environments.target import Launch
+from argosy.environments.trial import Limits, Trial
+from argosy.errors import EngineFailed
+from argosy.records import utc_now
+
+# Not that of services' replicas: nobody sweeps these away while they run.
+TRIAL = "io.argosy.trial"
+_LOOK_EVERY_S = 0.5
+_STOP_S = 10.0
+_OUTPUT_LINES = 50
+
+
+class ContainerTrial(Trial):
+    """A Trial in `engine`, of the image that it has under `tag`. Raises EngineFailed when it cannot be started."""
+
+    def __init__(
+        self, root: Path, launch: Launch, limits: Limits, check: Callable[[], None], engine: Engine, tag: str
+    ) -> None:
+        super().__init__(root, launch, limits, check)
+        self._engine, self._tag = engine, tag
+        self._shared = self._folder / "m"
+        self.name = f"argosy-trial-{self._folder.name}"
+        self._looked_s = 0.0
+        self._state: State | None = State(running=True)
+
+    def _start(self) -> None:
+        self._folder.mkdir(mode=0o700, parents=True)
+        self._shared.mkdir()
+        self._shared.chmod(0o777)
+        spec = orders(f"{self._launch.service}-trial", self._launch, utc_now(), 10_000_000)
+        spec |= {"log": f"{SHARED}/log", "init_timeout_s": self._limits.init_timeout_s, "behind_gateway": False}
+        place(self._shared / "spec.json", json.dumps(spec).encode())
+        place(self._shared / "settings.json", json.dumps(self._settings()).encode())
+        assert self._launch.container is not None
+        order = Order(
+            name=self.name,
+            image=self._tag,
+            command=[f"{SHARED}/spec.json"],
+            user=USER,
+            variables=variables(self._launch),
+            labels={TRIAL: self._launch.container.name},
+            mounts={self._shared: SHARED},
+            cpu=self._launch.cpu,
+            memory_bytes=self._launch.container.memory_bytes,
+        )
+        try:
+            self._engine.run(order)
+        except EngineFailed:
+            self._remove()
+            raise
+
+    @property
+    def identity(self) -> dict[str, Any] | None:
+        return {"engine": self._engine.url, "container": self.name}
+
+    @property
+    def _lives(self) -> bool:
+        # The engine is asked now and then only: the admin socket is asked in between.
+        if time.monotonic() - self._looked_s > _LOOK_EVERY_S:
+            self._looked_s = time.monotonic()
+            self._state = self._engine.look(self.name)
+        return self._state is not None and self._state.running
+
+    def _end(self) -> str:
+        replica = ContainerReplica(
+            id=self.name,
+            service=self._launch.service,
+            revision=0,
+            folder=self._shared,
+            created_at=0.0,
+            started_at="",
+            address="",
+            init_timeout_s=self._limits.init_timeout_s,
+            memory_bytes=self._launch.container.memory_bytes if self._launch.container else None,
+        )
+        return replica.why(self._state)[0] or "The container ended by itself."
+
+    def log(self) -> list[str]:
+        """What it wrote before it had a log, when it never had one."""
+        if lines := super().log():
+            return lines
+        with contextlib.suppress(EngineFailed):
+            return self._engine.output(self.name, _OUTPUT_LINES).splitlines()
+        return []
+
+    def _stop(self) -> None:
+        with contextlib.suppress(EngineFailed):
+            self._engine.signal(self.name, "SIGTERM")
+            deadline = time.monotonic() + _STOP_S
+            while (state := self._engine.look(self.name)) and state.running and time.monotonic() < deadline:
+                time.sleep(0.1)
+            self._engine.remove(self.name)
+
+    def _remove(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
