@@ -43,6 +43,8 @@ def docker_socket(dockerd: str) -> Iterator[str]:
         yield f"unix://{folder / 'api.sock'}"
     finally:
         _end(daemon)
+        # It leaves this mounted.
+        subprocess.run(["umount", folder / "exec" / "netns" / "default"], stderr=subprocess.DEVNULL, check=False)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -11,6 +11,7 @@ from argosy.images.docker.build import DockerSteps
 from argosy.images.docker.engine import Engine
 from argosy.images.oci.archive import archive
 from argosy.images.oci.layout import CONFIG, MANIFEST, TAR, Descriptor, OciLayout
+from argosy.records import Reference
 from images.docker.house import House, left_behind
 
 STEPS = """\
@@ -66,8 +67,9 @@ def test_the_log_is_streamed_and_kept_for_each_version(house: House) -> None:
     with pytest.raises(StepFailed):
         house.build("RUN echo three; false\n")
     assert "three" in house.images.log("iris", None) and house.images.log("iris", image.version) == kept
+    house.images.forget(Reference("iris", image.version))
     with pytest.raises(NotFound):
-        house.images.log("iris", 9)
+        house.images.log("iris", image.version)
 
 
 def test_a_failing_step_is_named_with_its_line_and_last_lines(house: House, engine: str) -> None:

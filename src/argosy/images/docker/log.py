@@ -17,7 +17,8 @@ class BuildLog:
     """Written to `<folder>/<image name>.log`; `keep` gives it the image's version. Use it as a context manager."""
 
     def __init__(self, folder: Path, name: str, say: Callable[[str], None]) -> None:
-        self._path, self._say = folder / f"{name}.log", say
+        self._path, self._say = _path(folder, name, None), say
+        self._folder, self._name = folder, name
         self._waiting: list[str] = []
         self._said_s = 0.0
         self.last: list[str] = []
@@ -61,7 +62,7 @@ class BuildLog:
         self.flush()
         self._file.flush()
         try:
-            shutil.copyfile(self._path, self._path.with_name(f"{self._path.stem}:{version}.log"))
+            shutil.copyfile(self._path, _path(self._folder, self._name, version))
         except OSError as problem:
             raise _failed(self._path, problem) from problem
 
@@ -76,10 +77,21 @@ class BuildLog:
 def read_log(folder: Path, name: str, version: int | None) -> str:
     """Of the last build under this name, also one that failed; or of one version. Raises NotFound."""
     try:
-        path = folder / (f"{name}.log" if version is None else f"{name}:{version}.log")
-        return path.read_text(encoding="utf-8", errors="replace")
+        return _path(folder, name, version).read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         raise NotFound("log", name, "Only images that were built with --docker-steps have one.") from None
+
+
+def forget_log(folder: Path, name: str, version: int | None) -> None:
+    """Nothing happens when there is none."""
+    try:
+        _path(folder, name, version).unlink(missing_ok=True)
+    except OSError as problem:
+        raise _failed(_path(folder, name, version), problem) from problem
+
+
+def _path(folder: Path, name: str, version: int | None) -> Path:
+    return folder / (f"{name}.log" if version is None else f"{name}:{version}.log")
 
 
 def _failed(path: Path, problem: OSError) -> StorageFailed:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from argosy.errors import InvalidOption, StorageFailed
 from argosy.images.docker.build import BASE_DIGEST, BASE_NAME, STEPS, DockerBuilder, DockerSteps
-from argosy.images.docker.log import BuildLog, read_log
+from argosy.images.docker.log import BuildLog, forget_log, read_log
 from argosy.images.oci.attachments import BILL_TYPE, PROVENANCE_TYPE, attach
 from argosy.images.oci.base import LOCAL_KINDS, Base, Bases, Pull
 from argosy.images.oci.build import OciBuilder, Recipe
@@ -170,8 +170,9 @@ class OciImages:
         return platform, image.oci[platform]
 
     def forget(self, reference: Reference) -> None:
-        """Take the tag away; blobs that no other image needs are left to garbage collection."""
+        """Take the tag and the build log away; blobs that no other image needs are left to garbage collection."""
         self.layout.untag(str(reference))
+        forget_log(self._logs, reference.name, reference.version)
 
     def _content(self, platform: str, digest: str) -> OciImage:
         manifest = self.layout.json(digest)
