@@ -15,7 +15,7 @@ import pytest
 from argosy.images.oci.layout import OciLayout
 from conftest import Require
 from e2e.containers import Podman
-from e2e.engine_sockets import podman_socket
+from e2e.engines import running
 from e2e.running import Argosy
 from e2e.test_oci_image import ASK, base, iris
 
@@ -31,15 +31,16 @@ RUN echo installing && cp /srv/words.txt /srv/installed && echo installed
 
 @pytest.fixture(scope="module")
 def engine(require: Require) -> Iterator[tuple[str, Podman]]:
-    with podman_socket(require("podman")) as found:
-        yield found
+    program = require("podman")
+    with running("podman", program) as server:
+        yield server.url, Podman(program, server.folder)
 
 
 @pytest.fixture(scope="module")
 def argosy(module_home: Path, engine: tuple[str, Podman]) -> Argosy:
-    running = Argosy(module_home, {"DOCKER_HOST": engine[0]})
-    running.up()
-    return running
+    started = Argosy(module_home, {"DOCKER_HOST": engine[0]})
+    started.up()
+    return started
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,12 @@ import pytest
 
 from argosy.environments.container import discovery
 from argosy.errors import EngineUnreachable, InvalidOption
+from argosy.images.docker import discovery as sockets
 
 
 def test_the_order_in_which_they_are_asked() -> None:
     environ = {"DOCKER_HOST": "unix:///mine", "XDG_RUNTIME_DIR": "/run/user/7"}
-    assert discovery.candidates(environ) == [
+    assert sockets.candidates(environ) == [
         "unix:///mine",
         "unix:///var/run/docker.sock",
         "unix:///run/user/7/podman/podman.sock",
@@ -22,7 +23,7 @@ def test_the_order_in_which_they_are_asked() -> None:
 
 
 def test_what_was_asked_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(discovery, "candidates", lambda environ: ["tcp://far:1", f"unix://{tmp_path}/none"])
+    monkeypatch.setattr(sockets, "candidates", lambda environ: ["tcp://far:1", f"unix://{tmp_path}/none"])
     with pytest.raises(InvalidOption) as told:
         discovery.find("", {})
     assert "tcp://far:1 (DOCKER_HOST: not on this machine)" in told.value.message
@@ -57,6 +58,6 @@ def mute(tmp_path: Path) -> Iterator[str]:
 def test_one_that_is_no_engine_is_passed_over(mute: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EngineUnreachable):
         discovery.find(mute, {})
-    monkeypatch.setattr(discovery, "candidates", lambda environ: [mute])
+    monkeypatch.setattr(sockets, "candidates", lambda environ: [mute])
     with pytest.raises(InvalidOption, match="mute"):
         discovery.find("", {})

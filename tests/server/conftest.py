@@ -9,20 +9,10 @@ from argosy.environments.registry import EnvironmentRegistry
 from server.house import House
 from server.plane import Plane
 from services.fakes import Services
+from services.shelves import services, shelf
 from store.shelf import Shelf
 
-
-@pytest.fixture
-def shelf(tmp_path: Path) -> Iterator[Shelf]:
-    shelf = Shelf(tmp_path)
-    EnvironmentRegistry(shelf.database).create("local", "process")
-    yield shelf
-    shelf.close()
-
-
-@pytest.fixture
-def services(shelf: Shelf) -> Services:
-    return Services(shelf)
+__all__ = ["folder", "house", "plane", "services", "shelf", "still"]
 
 
 @pytest.fixture(scope="module")

@@ -1,26 +1,12 @@
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from argosy.environments.registry import EnvironmentRegistry
 from argosy.services import reconcile as reconcile_module
 from argosy.services import tended as tended_module
-from services.fakes import Services
-from store.shelf import Shelf
+from services.shelves import services, shelf
 
-
-@pytest.fixture
-def shelf(tmp_path: Path) -> Iterator[Shelf]:
-    shelf = Shelf(tmp_path)
-    EnvironmentRegistry(shelf.database).create("local", "process")
-    yield shelf
-    shelf.close()
-
-
-@pytest.fixture
-def services(shelf: Shelf) -> Services:
-    return Services(shelf)
+__all__ = ["clock", "services", "shelf"]
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import secrets
 import shutil
 import string
 import subprocess
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -19,7 +18,8 @@ from typing import Any
 
 from argosy.environments.admin import ask
 from argosy.environments.processes import Identity, end_session
-from argosy.environments.run_folder import RunFolder, load, load_of
+from argosy.environments.replicas import Replicas
+from argosy.environments.run_folder import RunFolder, ask_load, load
 from argosy.environments.service_files import ServiceFiles, age
 from argosy.environments.share import thread_variables
 from argosy.environments.target import Launch, Load, Observed
@@ -37,8 +37,6 @@ _UNKNOWN_DRAIN_S = 600.0
 # How often a replica that is ready is asked again; changes of its state reach us by its exit.
 _ASK_READY_EVERY_S = 60.0
 _KEEP_LOGS = 20
-# One that does not answer is busy: no reason to wait long.
-_LOAD_TIMEOUT_S = 0.5
 # By this a process that a replica started is known again.
 _REPLICA_VARIABLE = "ARGOSY_REPLICA"
 _SUFFIX_ALPHABET = string.ascii_lowercase + string.digits
@@ -60,9 +58,7 @@ class ProcessTarget:
         self._log_limit_bytes = log_limit_bytes
         self._folders = home.run / "r"
         self._folders.mkdir(mode=0o700, exist_ok=True)
-        self._guard = threading.Lock()
-        # By service, then by id: with many services a look at one must not pass all others.
-        self._replicas: dict[str, dict[str, RunFolder]] = {}
+        self._replicas: Replicas[RunFolder] = Replicas()
         self._adopt()
 
     def start(self, launch: Launch) -> str:
@@ -102,22 +98,24 @@ class ProcessTarget:
             where = getattr(problem, "filename", None) or folder
             reason = getattr(problem, "strerror", None) or problem
             raise StorageFailed(f"Replica {replica_id} could not be started: {reason} ({where}).") from problem
-        self._keep(replace(found, process=process, identity=identity, seen_alive=True))
+        self._replicas.add(replace(found, process=process, identity=identity, seen_alive=True))
         return replica_id
 
     def observe(self, service: str) -> list[Observed]:
-        return [self._look(replica) for replica in self._of(service)]
+        return [self._look(replica) for replica in self._replicas.of(service)]
 
     def load(self, service: str) -> list[Load]:
-        return [self._load(replica) for replica in self._of(service) if replica.observed().state == "ready"]
+        return [
+            ask_load(replica.id, replica.admin)
+            for replica in self._replicas.of(service)
+            if replica.observed().state == "ready"
+        ]
 
     def services(self) -> set[str]:
-        with self._guard:
-            return set(self._replicas)
+        return self._replicas.services()
 
     def ended(self) -> set[str]:
-        with self._guard:
-            watched = [(name, list(mine.values())) for name, mine in self._replicas.items()]
+        watched = self._replicas.by_service().items()
         return {name for name, mine in watched if any(r.gone is None and not r.seems_alive for r in mine)}
 
     def trouble(self, service: str) -> str:
@@ -125,13 +123,13 @@ class ProcessTarget:
 
     def apply_settings(self, service: str, settings: Mapping[str, Any]) -> None:
         self._files.write_settings(service, settings)
-        for replica in self._of(service):
+        for replica in self._replicas.of(service):
             answer = ask(replica.admin, "POST", "/reload") if replica.gone is None else None
             if answer is not None:
                 replica.answer = {**replica.answer, "generation": answer.get("generation", 0)}
 
     def drain(self, replica_id: str, timeout_s: float) -> None:
-        replica = self._find(replica_id)
+        replica = self._replicas.find(replica_id)
         if replica is None or replica.drain_deadline_s is not None:
             return
         replica.drain_deadline_s = time.monotonic() + timeout_s
@@ -140,20 +138,16 @@ class ProcessTarget:
             identity.terminate()
 
     def kill(self, replica_id: str) -> None:
-        replica = self._find(replica_id)
+        replica = self._replicas.find(replica_id)
         identity = self._identity(replica) if replica else None
         if identity is not None:
             identity.kill()
 
     def forget(self, replica_id: str) -> None:
-        replica = self._find(replica_id)
+        replica = self._replicas.find(replica_id)
         if replica is None:
             return
-        with self._guard:
-            mine = self._replicas[replica.service]
-            mine.pop(replica_id, None)
-            if not mine:
-                del self._replicas[replica.service]
+        self._replicas.remove(replica)
         if replica.identity is not None:
             end_session(replica.identity, None if replica.seen_alive else f"{_REPLICA_VARIABLE}={replica_id}")
         shutil.rmtree(replica.folder, ignore_errors=True)
@@ -175,15 +169,7 @@ class ProcessTarget:
                 # A crash before the specification was whole: nothing can have been started from it.
                 shutil.rmtree(folder, ignore_errors=True)
             else:
-                self._keep(replica)
-
-    def _keep(self, replica: RunFolder) -> None:
-        with self._guard:
-            self._replicas.setdefault(replica.service, {})[replica.id] = replica
-
-    def _of(self, service: str) -> list[RunFolder]:
-        with self._guard:
-            return list(self._replicas.get(service, {}).values())
+                self._replicas.add(replica)
 
     def _look(self, replica: RunFolder) -> Observed:
         if replica.gone is not None:
@@ -209,10 +195,6 @@ class ProcessTarget:
             self.kill(replica.id)
         return observed
 
-    def _load(self, replica: RunFolder) -> Load:
-        answer = ask(replica.admin, "GET", "/status", timeout_s=_LOAD_TIMEOUT_S)
-        return Load(replica.id, silent=True) if answer is None else load_of(replica.id, answer)
-
     def _ended(self, replica: RunFolder) -> Observed | None:
         code: int | None = None
         if replica.process is not None:
@@ -229,10 +211,6 @@ class ProcessTarget:
         return replace(
             replica.observed(), state="gone", failure=failure, deterministic=deterministic, reason=failure or ""
         )
-
-    def _find(self, replica_id: str) -> RunFolder | None:
-        with self._guard:
-            return next((mine[replica_id] for mine in self._replicas.values() if replica_id in mine), None)
 
     def _identity(self, replica: RunFolder) -> Identity | None:
         if replica.identity is None:
@@ -265,7 +243,7 @@ class ProcessTarget:
         }
 
     def _prune_logs(self, service: str) -> None:
-        living = {r.id for r in self._of(service)}
+        living = {r.id for r in self._replicas.of(service)}
         ended = [p for p in self.log_files(service) if p.name.removesuffix(".1").removesuffix(".log") not in living]
         for path in ended[:-_KEEP_LOGS]:
             path.unlink(missing_ok=True)

@@ -15,9 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from argosy.environments.admin import ask
 from argosy.environments.foreign import open_foreign, read_foreign
 from argosy.environments.processes import Identity
 from argosy.environments.target import Load, Observed
+
+_LOAD_TIMEOUT_S = 0.5
 
 
 @dataclass
@@ -136,6 +139,12 @@ def load(folder: Path) -> RunFolder | None:
     if found.was_ready.exists():
         found.answer = {"state": "ready"}
     return found
+
+
+def ask_load(replica: str, admin: str) -> Load:
+    """One that does not answer is busy: no reason to wait long."""
+    answer = ask(admin, "GET", "/status", timeout_s=_LOAD_TIMEOUT_S)
+    return Load(replica, silent=True) if answer is None else load_of(replica, answer)
 
 
 def load_of(replica: str, answer: Mapping[str, Any]) -> Load:

@@ -8,23 +8,19 @@ import pytest
 
 from conftest import Require
 from e2e.containers import base_image
-from e2e.engine_sockets import docker_socket, podman_socket
+from e2e.engines import running
 from images.docker.house import House
 from manifests.package_index import PackageIndex
 
 
-@pytest.fixture(scope="session", params=["podman", "dockerd"])
+@pytest.fixture(scope="session", params=[("podman", "podman"), ("docker", "dockerd")], ids=["podman", "docker"])
 def engine(request: pytest.FixtureRequest, require: Require) -> Iterator[str]:
     """URL of a running engine."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to start container engines of its own: run the tests as root")
-    program = require(request.param)
-    if request.param == "dockerd":
-        with docker_socket(program) as url:
-            yield url
-    else:
-        with podman_socket(program) as (url, _):
-            yield url
+    kind, program = request.param
+    with running(kind, require(program)) as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import string
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -41,7 +40,8 @@ from argosy.environments.container.replica import (
     variables,
 )
 from argosy.environments.foreign import append_foreign
-from argosy.environments.run_folder import load_of
+from argosy.environments.replicas import Replicas
+from argosy.environments.run_folder import ask_load
 from argosy.environments.service_files import ServiceFiles, age
 from argosy.environments.target import Launch, Load, Observed
 from argosy.errors import EngineFailed, EngineUnreachable, Error, StorageFailed
@@ -55,7 +55,6 @@ _ASK_READY_EVERY_S = 60.0
 _ASK_ENGINE_EVERY_S = 0.5
 # A container whose process has ended is told so by its engine within this, or the engine is wrong.
 _ENGINE_NOTICES_S = 30.0
-_LOAD_TIMEOUT_S = 0.5
 _KEEP_LOGS = 20
 _OUTPUT_LINES = 50
 
@@ -69,8 +68,7 @@ class ContainerTarget:
         self._log_limit_bytes = log_limit_bytes
         self._folders = home.run / "c"
         self._folders.mkdir(mode=0o700, exist_ok=True)
-        self._guard = threading.Lock()
-        self._replicas: dict[str, dict[str, ContainerReplica]] = {}
+        self._replicas: Replicas[ContainerReplica] = Replicas()
         # Of each service that has or had a replica here.
         self._engine_of: dict[str, str] = {}
         self._adopt()
@@ -106,19 +104,20 @@ class ContainerTarget:
         return replica_id
 
     def observe(self, service: str) -> list[Observed]:
-        return [self._look(replica) for replica in self._of(service)]
+        return [self._look(replica) for replica in self._replicas.of(service)]
 
     def load(self, service: str) -> list[Load]:
-        return [self._load(replica) for replica in self._of(service) if replica.observed().state == "ready"]
+        return [
+            ask_load(replica.id, replica.admin)
+            for replica in self._replicas.of(service)
+            if replica.observed().state == "ready"
+        ]
 
     def services(self) -> set[str]:
-        with self._guard:
-            return set(self._replicas)
+        return self._replicas.services()
 
     def ended(self) -> set[str]:
-        with self._guard:
-            watched = [(name, list(mine.values())) for name, mine in self._replicas.items()]
-            using = dict(self._engine_of)
+        watched, using = self._replicas.by_service().items(), dict(self._engine_of)
         flipped = self._engines.flipped()
         ended = {n for n, mine in watched if any(r.gone is None and r.seen_alive and not r.locked for r in mine)}
         return ended | {name for name, engine in using.items() if engine in flipped}
@@ -130,7 +129,7 @@ class ContainerTarget:
 
     def apply_settings(self, service: str, settings: Mapping[str, Any]) -> None:
         content = self._files.write_settings(service, settings)
-        for replica in self._of(service):
+        for replica in self._replicas.of(service):
             if replica.gone is not None:
                 continue
             try:
@@ -142,7 +141,7 @@ class ContainerTarget:
                 replica.answer = {**replica.answer, "generation": answer.get("generation", 0)}
 
     def drain(self, replica_id: str, timeout_s: float) -> None:
-        replica = self._find(replica_id)
+        replica = self._replicas.find(replica_id)
         if replica is None or replica.drain_deadline_s is not None:
             return
         if ask(replica.admin, "POST", "/drain", {"grace_s": 0}) is None:
@@ -150,19 +149,15 @@ class ContainerTarget:
         replica.drain_deadline_s = time.monotonic() + timeout_s
 
     def kill(self, replica_id: str) -> None:
-        replica = self._find(replica_id)
+        replica = self._replicas.find(replica_id)
         if replica is not None:
             self._engines.get(replica.engine).signal(replica.container, "SIGKILL")
 
     def forget(self, replica_id: str) -> None:
-        replica = self._find(replica_id)
+        replica = self._replicas.find(replica_id)
         if replica is None:
             return
-        with self._guard:
-            mine = self._replicas[replica.service]
-            mine.pop(replica_id, None)
-            if not mine:
-                del self._replicas[replica.service]
+        self._replicas.remove(replica)
         try:
             self._engines.get(replica.engine).remove(replica.container)
         except EngineFailed:
@@ -237,10 +232,6 @@ class ContainerTarget:
             replica.observed(), state="gone", failure=failure, deterministic=deterministic, reason=failure or ""
         )
 
-    def _load(self, replica: ContainerReplica) -> Load:
-        answer = ask(replica.admin, "GET", "/status", timeout_s=_LOAD_TIMEOUT_S)
-        return Load(replica.id, silent=True) if answer is None else load_of(replica.id, answer)
-
     def _try_to_kill(self, replica: ContainerReplica) -> None:
         try:
             self.kill(replica.id)
@@ -257,8 +248,7 @@ class ContainerTarget:
 
     def _sweep(self, url: str) -> None:
         """Remove containers and images of this home that nobody knows any more. Called while the engine answers."""
-        with self._guard:
-            known = {replica.container for mine in self._replicas.values() for replica in mine.values()}
+        known = {replica.container for mine in self._replicas.by_service().values() for replica in mine}
         engine = self._engines.get(url)
         for found in engine.labelled({HOME: str(self._home.path)}):
             replica_id = found.labels.get(REPLICA, "")
@@ -275,17 +265,8 @@ class ContainerTarget:
                 shutil.rmtree(own, ignore_errors=True)
 
     def _keep(self, replica: ContainerReplica) -> None:
-        with self._guard:
-            self._replicas.setdefault(replica.service, {})[replica.id] = replica
-            self._engine_of[replica.service] = replica.engine
-
-    def _of(self, service: str) -> list[ContainerReplica]:
-        with self._guard:
-            return list(self._replicas.get(service, {}).values())
-
-    def _find(self, replica_id: str) -> ContainerReplica | None:
-        with self._guard:
-            return next((mine[replica_id] for mine in self._replicas.values() if replica_id in mine), None)
+        self._engine_of[replica.service] = replica.engine
+        self._replicas.add(replica)
 
     # -- files ---------------------------------------------------------------------------------------------------
 
@@ -362,7 +343,7 @@ class ContainerTarget:
         shutil.rmtree(self._files.logs(service) / replica_id, ignore_errors=True)
 
     def _prune_logs(self, service: str) -> None:
-        living = {replica.id for replica in self._of(service)}
+        living = {replica.id for replica in self._replicas.of(service)}
         ended = [path for path in self._files.logs(service).glob("*") if path.is_dir() and path.name not in living]
         for folder in sorted(ended, key=age)[:-_KEEP_LOGS]:
             shutil.rmtree(folder, ignore_errors=True)

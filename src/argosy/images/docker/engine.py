@@ -11,7 +11,8 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from argosy.errors import EngineFailed, Error, InvalidOption
+from argosy.errors import EngineFailed, Error
+from argosy.images.docker.discovery import find_socket
 
 _TIMEOUT_S = 600
 # A step may be silent for hours; whoever waits wants to look up now and then.
@@ -28,27 +29,11 @@ HANDED = "/dev/argosy"
 
 def find_engine(environ: Mapping[str, str] = os.environ) -> "Engine":
     """The first that answers: DOCKER_HOST's, else Docker's or Podman's socket. Raises InvalidOption."""
-    runtime = environ.get("XDG_RUNTIME_DIR")
-    paths = ["/var/run/docker.sock", *([f"{runtime}/podman/podman.sock"] if runtime else []), "/run/podman/podman.sock"]
-    named = environ.get("DOCKER_HOST")
-    tried = []
-    for url in [named] if named else [f"unix://{path}" for path in paths]:
-        if not url.startswith("unix://"):
-            tried.append(f"{url} (not on this machine)")
-        elif not Path(url.removeprefix("unix://")).exists():
-            tried.append(f"{url} (not there)")
-        else:
-            try:
-                return Engine(url)
-            except EngineFailed as problem:
-                tried.append(f"{url} ({problem.message})")
-    raise InvalidOption(
-        "--builder",
-        "docker",
-        f"no Docker or Podman answers on the control plane's machine; asked: {'; '.join(tried)}. Install and start one "
-        "(`systemctl start docker`, `systemctl --user start podman.socket`), set DOCKER_HOST=unix:///path/to.sock "
-        "before `argosy up`, or build without an engine and without steps: --builder oci",
+    advice = (
+        "set DOCKER_HOST=unix:///path/to.sock before `argosy up`, or build without an engine and without steps: "
+        "--builder oci"
     )
+    return Engine(find_socket("--builder", "docker", lambda url: Engine(url).close(), advice, environ))
 
 
 class Engine:

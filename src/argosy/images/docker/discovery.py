@@ -1,0 +1,44 @@
+"""Finds the container engine of this machine: the first socket that answers."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from argosy.errors import Error, InvalidOption
+
+
+def candidates(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Where engines listen, in the order in which they are asked."""
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    paths = [
+        "/var/run/docker.sock",
+        *([f"{runtime}/podman/podman.sock"] if runtime else []),
+        "/run/podman/podman.sock",
+    ]
+    named = [environ["DOCKER_HOST"]] if environ.get("DOCKER_HOST") else []
+    return [*named, *(f"unix://{path}" for path in paths)]
+
+
+def find_socket(
+    option: str, given: str, knock: Callable[[str], object], advice: str, environ: Mapping[str, str] = os.environ
+) -> str:
+    """The URL of the first engine for which `knock` raises nothing. Raises InvalidOption for `option`."""
+    tried = []
+    for url in candidates(environ):
+        if not url.startswith("unix://"):
+            tried.append(f"{url} (DOCKER_HOST: not on this machine)")
+        elif not Path(url.removeprefix("unix://")).exists():
+            tried.append(f"{url} (not there)")
+        else:
+            try:
+                knock(url)
+            except Error as problem:
+                tried.append(f"{url} ({problem.message.partition('(')[2].partition(')')[0] or 'no answer'})")
+            else:
+                return url
+    raise InvalidOption(
+        option,
+        given,
+        f"no Docker or Podman answers on the control plane's machine; asked: {'; '.join(tried)}. Install and start one "
+        f"(`systemctl start docker`, `systemctl --user start podman.socket`), {advice}",
+    )
