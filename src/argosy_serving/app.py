@@ -48,7 +48,7 @@ _SANE_ID = re.compile(rb"[\x20-\x7e]{1,128}").fullmatch
 _TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}").fullmatch
 _MILLISECONDS = re.compile(rb"[1-9][0-9]{0,15}").fullmatch
 _SLOWEST_BODY_S = 30.0
-_TYPES_KNOWN = 64  # pairs of content type and accept that are remembered; more would only be somebody playing
+_TYPES_KNOWN = 64  # pairs of content type and accept that are remembered; each form has a boundary of its own
 
 Handler = Callable[[Request], "Answer | None"]  # None: it answers later
 
@@ -171,8 +171,9 @@ class App:
                     exchange = self._exchanges[kind]
                 else:
                     exchange = self._exchange(headers, settings.max_body_bytes)
-                    if len(self._exchanges) < _TYPES_KNOWN:
-                        self._exchanges[kind] = exchange
+                    if len(self._exchanges) >= _TYPES_KNOWN:
+                        self._exchanges.clear()
+                    self._exchanges[kind] = exchange
             arrived_at = self._arrived_at(request, settings)
             deadline_at = arrived_at + self._limit_s(settings, headers)
             work = Work(b"", headers, request_id.decode("latin-1"), caller, exchange)

@@ -127,12 +127,6 @@ def read_table(pa: Any, body: bytes) -> Any:
         if isinstance(problem, InvalidInput):
             raise
         raise InvalidInput("", "an Arrow IPC stream", f"something else: {str(problem)[:200]}") from None
-    # Booleans take an eighth of a byte, missing values of type null no byte at all.
-    columns = len(table.schema)
-    if table.num_rows * max(1, columns) > len(body) + 64:
-        wide = sum(not pa.types.is_boolean(field.type) for field in table.schema)
-        if table.num_rows * max(1, wide) > 8 * len(body) or table.num_rows * wide > len(body) + 64:
-            raise InvalidInput("", "as many rows as the stream has bytes for", f"{table.num_rows} rows")
     return table
 
 
@@ -143,21 +137,32 @@ def _read_batches(pa: Any, body: bytes) -> Any:
         schema = _schema(pa, messages.read_next_message())
     except StopIteration:
         raise InvalidInput("", "an Arrow IPC stream", "an empty one") from None
-    batches = []
-    while True:
-        try:
-            message = messages.read_next_message()
-        except StopIteration:
-            break
-        if message is None:
-            break
+    batches: list[Any] = []
+    rows = 0
+    for message in iter(messages.read_next_message, None):
         _refuse_compressed(message)
         if message.type != "record batch":  # dictionaries, which only a reader of the whole stream puts together
             for rest in iter(messages.read_next_message, None):
                 _refuse_compressed(rest)
-            return pa.ipc.open_stream(body).read_all()
-        batches.append(pa.ipc.read_record_batch(message, schema))
+            batches, rows = [], 0
+            for batch in pa.ipc.open_stream(body):
+                rows = _bounded(pa, schema, rows + batch.num_rows, body)
+                batches.append(batch)
+            break
+        batch = pa.ipc.read_record_batch(message, schema)
+        rows = _bounded(pa, schema, rows + batch.num_rows, body)
+        batches.append(batch)
     return batches[0] if len(batches) == 1 else pa.Table.from_batches(batches, schema)
+
+
+def _bounded(pa: Any, schema: Any, rows: int, body: bytes) -> int:
+    """The rows so far, no more than the body has bytes for: pyarrow's own sum may overflow. Raises InvalidInput."""
+    # Booleans take an eighth of a byte, missing values of type null no byte at all.
+    if rows * max(1, len(schema)) > len(body) + 64:
+        wide = sum(not pa.types.is_boolean(field.type) for field in schema)
+        if rows * max(1, wide) > 8 * len(body) or rows * wide > len(body) + 64:
+            raise InvalidInput("", "as many rows as the stream has bytes for", f"{rows} rows")
+    return rows
 
 
 @functools.lru_cache(maxsize=64)

@@ -9,20 +9,27 @@ import os
 import select
 import threading
 from collections import deque
+from collections.abc import Callable
 from queue import Empty
+from time import monotonic
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
 
 class Inbox(Generic[Item]):
-    """One thread puts and wakes, any number of threads take."""
+    """One thread puts and wakes, `readers` threads take. A reader calls `before_sleep` when there is nothing to take.
 
-    def __init__(self) -> None:
+    Its pipes are made at once: beside a model that has many files open, new ones would be beyond what `select` takes.
+    """
+
+    def __init__(self, readers: int, before_sleep: Callable[[], None]) -> None:
         self._items: deque[Item] = deque()
         self._sleepers: deque[int] = deque()  # the pipes of threads that sleep or are about to
+        self._before_sleep = before_sleep
         self._mine = threading.local()
-        self._pipes: list[tuple[int, int]] = []
+        self._pipes = [os.pipe() for _ in range(readers)]
+        self._free = list(self._pipes)
 
     def empty(self) -> bool:
         return not self._items
@@ -43,19 +50,20 @@ class Inbox(Generic[Item]):
     def get(self, timeout_s: "float | None" = None) -> Item:
         """Raises queue.Empty after `timeout_s`; without one it waits for ever."""
         items = self._items
+        until = None if timeout_s is None else monotonic() + timeout_s
         while True:
             try:
                 return items.popleft()
             except IndexError:
-                if timeout_s is not None and timeout_s <= 0:
+                left_s = None if until is None else until - monotonic()
+                if left_s is not None and left_s <= 0:
                     raise Empty from None
+            self._before_sleep()
             out, into = self._pipe()
             self._sleepers.append(into)
             # What is put from here on is followed by a wake that finds the note; what was put before is seen now.
-            if (items or not _readable(out, timeout_s)) and self._withdraw(into):
-                if items:
-                    continue
-                raise Empty
+            if (items or not _readable(out, left_s)) and self._withdraw(into):
+                continue
             os.read(out, 1)
 
     def close(self) -> None:
@@ -76,8 +84,7 @@ class Inbox(Generic[Item]):
     def _pipe(self) -> "tuple[int, int]":
         pipe: tuple[int, int] | None = getattr(self._mine, "pipe", None)
         if pipe is None:
-            self._mine.pipe = pipe = os.pipe()
-            self._pipes.append(pipe)
+            self._mine.pipe = pipe = self._free.pop()
         return pipe
 
 

@@ -7,6 +7,7 @@ is not short; a probe waits no longer than that either.
 """
 
 import asyncio
+import contextlib
 import functools
 import os
 import queue
@@ -49,11 +50,13 @@ class Slots:
     ):
         self._loop, self._count, self._end_request, self._batches_off = loop, count, end_request, batches_off
         self._finished, self._began = finished, began
-        self._inbox: Inbox[Entry | None] = Inbox()
+        self._inbox: Inbox[Entry | None] = Inbox(count, self._before_sleep)
         self._done: deque[Entry] = deque()
         self._armed = self._handing_over = self._attending = False
         self._bell = os.pipe()  # rung by a slot while the loop attends,
         self._bell_rope: deque[None] = deque()  # once
+        for end in self._bell:
+            os.set_blocking(end, False)
         self._usual_s = 0.0  # from start to end of an entry or a batch; 0 until the first
         self._scorer: Scorer | None = None
         self._batcher: Batcher | None = None
@@ -85,23 +88,30 @@ class Slots:
 
     def _hand_over(self) -> None:
         self._handing_over = False
-        if not 0 < self._usual_s < _SHORT_S:
+        if self._inbox.empty():  # a slot that was at work has taken it
+            self._drain()
+            return
+        if not self._attends():
             self._inbox.wake()
             return
         self._bell_rope.append(None)
         self._attending = True
         self._inbox.wake()  # on a core that both share the answer may be there when this returns
-        if not self._done:
-            bell = self._bell[0]
-            if select.select([bell], [], [], _ATTEND_S)[0]:
-                os.read(bell, 64)
-            else:
-                self._usual_s = 2 * _SHORT_S
+        if not self._done and not select.select([self._bell[0]], [], [], _ATTEND_S)[0]:
+            self._usual_s = 2 * _SHORT_S
         self._attending = False
-        self._bell_rope.clear()  # a slot may have it in hand: then the loop looks once for nothing, next time
+        if self._bell_rope:
+            self._bell_rope.clear()
+        else:  # a slot has rung, or is about to: then the loop looks once for nothing, next time
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._bell[0], 64)
         self._drain()
         if not self._inbox.empty():
             self._hand_over_soon()
+
+    def _attends(self) -> bool:
+        """Not where a batch waits for company, which only the loop can bring."""
+        return 0 < self._usual_s < _SHORT_S and (self._batcher is None or not self._batcher.delay_s)
 
     def give_up(self, entry: Entry) -> None:
         """A thread cannot be stopped: its slot stays busy until it returns."""
@@ -130,23 +140,30 @@ class Slots:
         held_since = 0.0
         while (entry := get()) is not None:
             if entry.gone() or not entry.claim(False):
-                self._ring()
                 continue  # the sweep answers or has answered it
             entry.work.started_at = monotonic()
             scorer.score(entry.work)
             if entry.work.items is not None:
+                self._ring()  # each chunk needs the loop
                 feed(entry, scorer, self._loop, self._began)
             self._end_request()
             done.append(entry)
             now = monotonic()
             self._took(took_s := now - entry.work.started_at)
             held_since = held_since or now
+            del entry  # what it holds may be large, and the next may be long in coming
             if took_s < _SHORT_S and now - held_since < _HOLD_S and not self._inbox.empty():
-                continue  # the answers go out together
+                continue  # it goes out with the next
             held_since = 0.0
             if not self._report():
                 return
-            del entry
+
+    def _before_sleep(self) -> None:
+        """Another slot took what was next, or its caller had left: neither an answer held back nor the loop waits."""
+        if self._done:
+            self._report()
+        else:
+            self._ring()
 
     def _took(self, seconds: float) -> None:
         usual_s = self._usual_s
@@ -213,6 +230,7 @@ class Slots:
         alive = self._report()
         for entry, _ in batch:
             if entry.work.items is not None and self._scorer is not None:
+                self._ring()
                 feed(entry, self._scorer, self._loop, self._began)
                 self._end_request()
                 self._done.append(entry)
@@ -227,7 +245,8 @@ class Slots:
             self._bell_rope.pop()
         except IndexError:
             return True
-        os.write(self._bell[1], b"\0")
+        with contextlib.suppress(BlockingIOError):  # it is full: nobody has listened for long, nobody sleeps
+            os.write(self._bell[1], b"\0")
         return True
 
     def _report(self) -> bool:

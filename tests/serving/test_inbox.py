@@ -26,7 +26,7 @@ def takers(inbox: "Inbox[int | None]", count: int) -> tuple[list[threading.Threa
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_every_item_is_taken_once_and_in_order(count: int) -> None:
-    inbox: Inbox[int | None] = Inbox()
+    inbox: Inbox[int | None] = Inbox(5, lambda: None)
     threads, taken = takers(inbox, count)
     chance = random.Random(count)
     for number in range(20_000):
@@ -47,7 +47,7 @@ def test_every_item_is_taken_once_and_in_order(count: int) -> None:
 
 
 def test_put_alone_wakes_nobody() -> None:
-    inbox: Inbox[int | None] = Inbox()
+    inbox: Inbox[int | None] = Inbox(5, lambda: None)
     (thread,), (mine,) = takers(inbox, 1)
     while not inbox._sleepers:
         time.sleep(0.001)
@@ -61,7 +61,7 @@ def test_put_alone_wakes_nobody() -> None:
 
 
 def test_a_wait_has_an_end() -> None:
-    inbox: Inbox[int] = Inbox()
+    inbox: Inbox[int] = Inbox(1, lambda: None)
     for timeout_s in (0.0, -1.0, 0.02):
         with pytest.raises(Empty):
             inbox.get(timeout_s)
@@ -71,7 +71,7 @@ def test_a_wait_has_an_end() -> None:
 
 
 def test_a_timed_wait_takes_what_comes() -> None:
-    inbox: Inbox[int] = Inbox()
+    inbox: Inbox[int] = Inbox(1, lambda: None)
     got: list[int] = []
     thread = threading.Thread(target=lambda: got.append(inbox.get(20.0)), daemon=True)
     thread.start()
@@ -84,7 +84,7 @@ def test_a_timed_wait_takes_what_comes() -> None:
 
 
 def test_waits_that_end_just_then_lose_nothing() -> None:
-    inbox: Inbox[int] = Inbox()
+    inbox: Inbox[int] = Inbox(1, lambda: None)
     got: list[int] = []
 
     def take() -> None:
@@ -104,8 +104,21 @@ def test_waits_that_end_just_then_lose_nothing() -> None:
     assert got == list(range(3000))
 
 
+def test_who_finds_nothing_says_so_before_it_sleeps() -> None:
+    said: list[str] = []
+    inbox: Inbox[int] = Inbox(1, lambda: said.append("nothing"))
+    inbox.put(1)
+    assert (inbox.get(), said) == (1, [])
+    with pytest.raises(Empty):
+        inbox.get(0.0)
+    assert said == [], "it did not sleep"
+    with pytest.raises(Empty):
+        inbox.get(0.001)
+    assert said == ["nothing"]
+
+
 def test_closing_gives_the_descriptors_back() -> None:
-    inbox: Inbox[int] = Inbox()
+    inbox: Inbox[int] = Inbox(1, lambda: None)
     with pytest.raises(Empty):
         inbox.get(0.0001)
     (pipe,) = inbox._pipes
