@@ -46,6 +46,17 @@ def test_steps_lie_between_the_base_and_argosys_own_layers(house: House, engine:
     assert left_behind(engine) == []
 
 
+def test_a_copy_leaves_the_folders_and_links_of_the_base_as_they_are(house: House) -> None:
+    steps = (
+        "COPY score.py /tmp/\nRUN stat -c '%a %U' /tmp > /srv/tmp\n"
+        "COPY data/words.txt /bin/words\nRUN readlink /bin > /srv/bin; cat /usr/bin/words\n"
+    )
+    image = house.build(steps)
+    assert house.layer(image, "step: RUN stat")["srv/tmp"] == b"1777 root\n"
+    assert house.layer(image, "step: RUN readlink")["srv/bin"] == b"usr/bin\n"
+    assert "ahoy" in house.said
+
+
 def test_a_later_build_runs_only_what_changed(house: House) -> None:
     first = house.build(STEPS)
     again = house.build(STEPS)
@@ -138,7 +149,7 @@ def test_an_engine_that_is_missing_says_what_to_do(house: House, monkeypatch: py
     with pytest.raises(InvalidOption) as caught:
         house.build("RUN true\n")
     message = caught.value.message
-    assert "unix:///nowhere/docker.sock (not there)" in message and "--builder oci" in message
+    assert "asked: unix:///nowhere/docker.sock (not there)." in message and "--builder oci" in message
     assert house.build("ENV MODE=fast\n").oci, "no engine is needed without RUN"
 
 
