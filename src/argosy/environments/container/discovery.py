@@ -1,4 +1,4 @@
-"""The engine of an environment: the one that was named, or else the first that answers."""
+"""The engine of an environment: named by the option or by DOCKER_HOST, or else the first that answers."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ _OPTION = "--engine"
 
 
 def find(given: str = "", environ: Mapping[str, str] = os.environ) -> str:
-    """The socket of the engine that is `given`, else of the first one that answers. Raises InvalidOption."""
+    """The socket of the engine that is `given`, else of the one that is found. Raises InvalidOption."""
     if given:
         _knock(_checked(given))
         return given

@@ -1,4 +1,4 @@
-"""Finds the container engine of this machine: the first socket that answers."""
+"""Finds the container engine of this machine: the one that DOCKER_HOST names, else the first socket that answers."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -8,15 +8,16 @@ from argosy.errors import Error, InvalidOption
 
 
 def candidates(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """Where engines listen, in the order in which they are asked."""
+    """Where engines listen, in the order in which they are asked. Whoever names one means no other."""
+    if named := environ.get("DOCKER_HOST"):
+        return [named]
     runtime = environ.get("XDG_RUNTIME_DIR")
     paths = [
         "/var/run/docker.sock",
         *([f"{runtime}/podman/podman.sock"] if runtime else []),
         "/run/podman/podman.sock",
     ]
-    named = [environ["DOCKER_HOST"]] if environ.get("DOCKER_HOST") else []
-    return [*named, *(f"unix://{path}" for path in paths)]
+    return [f"unix://{path}" for path in paths]
 
 
 def find_socket(

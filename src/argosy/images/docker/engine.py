@@ -28,7 +28,7 @@ HANDED = "/dev/argosy"
 
 
 def find_engine(environ: Mapping[str, str] = os.environ) -> "Engine":
-    """The first that answers: DOCKER_HOST's, else Docker's or Podman's socket. Raises InvalidOption."""
+    """The one that DOCKER_HOST names, else the first of Docker's and Podman's sockets that answers. InvalidOption."""
     advice = (
         "set DOCKER_HOST=unix:///path/to.sock before `argosy up`, or build without an engine and without steps: "
         "--builder oci"
