@@ -1,12 +1,15 @@
 """The engine's side of a build: it has the image so far, runs a step on it, and gives the layer that came of it."""
 
+import gzip
 import json
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, cast
 
 from argosy.errors import EngineFailed, InvalidFile, InvalidOption, StorageFailed
 from argosy.images.docker.engine import Engine, image_name
@@ -17,7 +20,9 @@ from argosy.images.oci.archive import archive
 from argosy.images.oci.layers import LayerBlob
 from argosy.images.oci.layout import TAR, Descriptor, OciLayout
 from argosy.images.oci.platforms import Platform
-from argosy.images.oci.sources import members, read_member
+from argosy.images.oci.sources import members, open_member, pieces, read_member
+
+_GZIP = b"\x1f\x8b"
 
 
 class Bench:
@@ -100,26 +105,40 @@ class Bench:
         with _storing(self._folder), tempfile.NamedTemporaryFile(dir=self._folder, suffix=".tar") as file:
             after = engine.commit(container, tag, file)
             file.flush()
-            layer = self._layer_of(Path(file.name), after[len(before) :])
+            layer = layer_of(self._layout, Path(file.name), after[len(before) :])
         self._tag, self._there = tag, after
         return layer
 
-    def _layer_of(self, saved: Path, added: Sequence[str]) -> Descriptor:
-        if not added:  # Docker keeps no layer of a step that changed nothing
-            digest, size_bytes = self._layout.add([bytes(1024)])
-            return Descriptor(TAR, digest, size_bytes)
-        if len(added) != 1:
-            raise InvalidFile("the committed step", f"has {len(added)} new layers instead of one")
-        try:
-            with tarfile.open(saved) as tar:
-                found = members(tar)
-                text = b"".join(read_member(tar, found, "manifest.json"))
-                # In the order of the diff ids; the digest is checked, and the base's layers are not even read.
-                newest = json.loads(text)[0]["Layers"][-1]
-                digest, size_bytes = self._layout.add(read_member(tar, found, newest), added[0])
-        except (tarfile.TarError, ValueError, LookupError, TypeError) as problem:
-            raise InvalidFile("the committed step", f"cannot be read as the engine saved it ({problem})") from problem
+
+def layer_of(layout: OciLayout, saved: Path, added: Sequence[str]) -> Descriptor:
+    """The newest layer of an image that `docker save` wrote, in the layout. `added` are the diff ids of new layers."""
+    if not added:  # Docker keeps no layer of a step that changed nothing
+        digest, size_bytes = layout.add([bytes(1024)])
         return Descriptor(TAR, digest, size_bytes)
+    if len(added) != 1:
+        raise InvalidFile("the committed step", f"has {len(added)} new layers instead of one")
+    try:
+        with tarfile.open(saved) as tar:
+            found = members(tar)
+            text = b"".join(read_member(tar, found, "manifest.json"))
+            # In the order of the diff ids; the digest is checked, and the base's layers are not even read.
+            newest = json.loads(text)[0]["Layers"][-1]
+            with open_member(tar, found, newest) as stream:
+                digest, size_bytes = layout.add(_plain(stream), added[0])
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, LookupError, TypeError) as problem:
+        raise InvalidFile("the committed step", f"cannot be read as the engine saved it ({problem})") from problem
+    return Descriptor(TAR, digest, size_bytes)
+
+
+def _plain(stream: IO[bytes]) -> Iterator[bytes]:
+    """The tar of a layer, which Docker's store of containerd keeps packed."""
+    packed = stream.read(len(_GZIP)) == _GZIP
+    stream.seek(0)
+    if packed:
+        with gzip.GzipFile(fileobj=stream) as unpacked:
+            yield from pieces(cast(IO[bytes], unpacked))
+    else:
+        yield from pieces(stream)
 
 
 def _each_line(
