@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from argosy.errors import InvalidOption
-from argosy.images.docker.build import BASE_DIGEST, BASE_NAME, STEPS
 from argosy.images.docker.dockerfile import context, dockerfile
 from argosy.images.oci.layers import TITLE, tar_of
-from argosy.images.oci.layout import CONFIG, MANIFEST, TAR, Descriptor, OciLayout
+from argosy.images.oci.layout import BASE_DIGEST, BASE_NAME, CONFIG, MANIFEST, STEPS, TAR, Descriptor, OciLayout
 from argosy.records import FileEntry
 
 DIGEST = f"sha256:{'a' * 64}"

@@ -19,18 +19,16 @@ from argosy.images.docker.log import BuildLog
 from argosy.images.docker.placing import folders_above, place
 from argosy.images.docker.steps import Step, check_sources, parse, sources_of
 from argosy.images.docker.words import expand
-from argosy.images.oci.base import Base
+from argosy.images.oci.base import LOCAL_KINDS, Base
 from argosy.images.oci.build import CREATED, base_history
 from argosy.images.oci.layers import Content, LayerBlob, known_layer, layer_key, write_layer
-from argosy.images.oci.layout import CONFIG, MANIFEST, Descriptor, OciLayout
+from argosy.images.oci.layout import BASE_DIGEST, BASE_NAME, CONFIG, MANIFEST, STEPS, Descriptor, OciLayout
 from argosy.images.oci.platforms import Platform
 from argosy.images.oci.pythons import File, apply
 from argosy.images.unpack import BlobPath
 from argosy.manifests.uv import Index
 from argosy.records import FileEntry
 
-STEPS = "io.argosy.docker.steps"
-BASE_NAME, BASE_DIGEST = "org.opencontainers.image.base.name", "org.opencontainers.image.base.digest"
 _SHOWN = 60
 
 
@@ -120,7 +118,9 @@ class DockerBuilder:
                     _apply(state, step, wanted.name)
                     state.note(step, None)
             log.flush()
-        return _write(self._layout, state)
+        # Whatever is built on it says where it came from.
+        named = {} if base.reference.startswith(LOCAL_KINDS) else {BASE_NAME: base.reference}
+        return _write(self._layout, state, {BASE_DIGEST: base.digest, STEPS: wanted.text, **named})
 
     def _run(
         self, bench: Bench, state: _State, step: Step, wanted: DockerSteps, log: BuildLog, given: Handed
@@ -187,7 +187,7 @@ def _ports(word: str) -> list[str]:
     return [f"{port}{slash}{protocol}" for port in range(int(first), int(last or first) + 1)]
 
 
-def _write(layout: OciLayout, state: _State) -> str:
+def _write(layout: OciLayout, state: _State, annotations: Mapping[str, str] = {}) -> str:
     config: dict[str, Any] = {
         **{key: state.config[key] for key in ("architecture", "os", "variant") if key in state.config},
         "created": CREATED,
@@ -200,6 +200,7 @@ def _write(layout: OciLayout, state: _State) -> str:
         "mediaType": MANIFEST,
         "config": Descriptor(CONFIG, *layout.add_json(config)).json(),
         "layers": [layer.described() for layer in state.layers],
+        **({"annotations": dict(annotations)} if annotations else {}),
     }
     return layout.add_json(manifest)[0]
 

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from argosy.errors import InvalidOption
-from argosy.images.docker.build import BASE_DIGEST, BASE_NAME, STEPS
 from argosy.images.docker.steps import parse, sources_of
 from argosy.images.oci.layers import BASE, TITLE, Content
-from argosy.images.oci.layout import OciLayout
+from argosy.images.oci.layout import BASE_DIGEST, BASE_NAME, STEPS, OciLayout
 from argosy.images.unpack import BlobPath
 from argosy.records import FileEntry
 
