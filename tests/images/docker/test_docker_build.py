@@ -13,6 +13,9 @@ from argosy.images.oci.archive import archive
 from argosy.images.oci.layout import CONFIG, MANIFEST, TAR, Descriptor, OciLayout
 from argosy.records import Reference
 from images.docker.house import House, left_behind
+from images.test_conda import a_lock
+from manifests.conda_channel import CondaChannel
+from manifests.package_index import PackageIndex
 
 STEPS = """\
 ARG WHO=sailor
@@ -124,6 +127,17 @@ def test_what_a_killed_build_left_is_removed_by_the_next(
         assert len(left_behind(engine)) == 2
         house.build("RUN echo second\n")
         assert left_behind(engine) == []
+
+
+def test_condas_packages_need_no_python_of_the_base(
+    house: House, engine: str, index: PackageIndex, channel: CondaChannel
+) -> None:
+    house.manifest = house.shelf.manifest("iris", b"weights", lock=a_lock(index, channel.url))
+    image = house.build("RUN rm /usr/bin/python3* && echo gone > /srv/python\n")
+    assert house.layer(image, "step: RUN")["srv/python"] == b"gone\n"
+    assert "opt/argosy/bin/python" in house.layer(image, "dependencies:")
+    assert "CONDA_PREFIX=/opt/argosy" in house.config(image)["config"]["Env"]
+    assert left_behind(engine) == []
 
 
 class _Enough(Exception):

@@ -5,6 +5,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from argosy.errors import InvalidOption
 from argosy.images.docker.build import DockerSteps
 from argosy.images.docker.dockerfile import dockerfile
 from argosy.images.oci.attachments import attached
@@ -12,7 +15,10 @@ from argosy.images.oci.layout import BASE_DIGEST, STEPS
 from argosy.records import Environment, Image
 from argosy.server.placement import build_orders
 from images.oci.house import House
-from images.oci.images import make_base
+from images.oci.images import layer, make_base
+from images.test_conda import a_lock
+from manifests.conda_channel import CondaChannel
+from manifests.package_index import PackageIndex
 
 TEXT = "ENV SEA=calm\nCOPY score.py /srv/\n"
 
@@ -81,3 +87,20 @@ def test_the_image_of_an_update_still_says_where_it_came_from(house: Callable[[s
     assert "ENV SEA=calm\n" in written and "COPY score.py /srv/\n" in written
     assert annotations(here, first)[BASE_DIGEST] in written and orders["base"] not in written
     assert said(here, second, "provenance")["predicate"]["runDetails"]["builder"]["id"] == "urn:argosy:builder:docker"
+
+
+def test_condas_packages_bring_their_python_along(
+    house: Callable[[str], House], index: PackageIndex, channel: CondaChannel, tmp_path: Path
+) -> None:
+    here = house("one")
+    base = make_base(tmp_path / "base", [layer({"bin/sh": b"#!"})])
+    conda = here.manifest(lock=a_lock(index, channel.url))
+    steps = DockerSteps(TEXT, "steps.txt")
+    image = here.images.create("iris", conda, "", base, ["linux/amd64"], here.said.append, steps)
+    layers = {each.title.partition(":")[0]: each.digest for each in here.images.contents(image)[0].layers}
+    assert list(layers) == ["base", "step", "dependencies", "runtime", "code", "model"]
+    assert "opt/argosy/bin/python" in here.names(layers["dependencies"])
+    assert "srv/score.py" in here.names(layers["step"])
+    assert {"SEA=calm", "CONDA_PREFIX=/opt/argosy"} <= set(here.config(image)["config"]["Env"])
+    with pytest.raises(InvalidOption, match="it has no Python"):
+        here.images.create("iris", here.manifest(), "", base, ["linux/amd64"], here.said.append, steps)
