@@ -8,7 +8,7 @@ import pytest
 
 from argosy.errors import InvalidFile, InvalidOption, NotFound, StepFailed
 from argosy.images.docker.build import DockerSteps
-from argosy.images.docker.engine import Engine
+from argosy.images.docker.build_engine import BuildEngine
 from argosy.images.oci.archive import archive
 from argosy.images.oci.layout import CONFIG, MANIFEST, TAR, Descriptor, OciLayout
 from argosy.records import Reference
@@ -118,11 +118,11 @@ def test_what_a_killed_build_left_is_removed_by_the_next(
     """The control plane is killed while a step runs: nobody cleans up."""
     house.build("RUN echo first\n")
     build = hashlib.sha256(f"{house.layout.root}\0iris".encode()).hexdigest()[:16]
-    left = Engine(engine)
+    left = BuildEngine(engine)
     request.addfinalizer(left.close)
     manifest = house.images.contents(house.shelf.images.page(1, None, "iris").items[0])[0]
     descriptor = house.layout.descriptor(manifest.digest, "linux/amd64")
-    left.load(f"{build}-0001", archive(house.layout, f"localhost/argosy-build:{build}-0001", descriptor)[1])
+    left.load(archive(house.layout, f"localhost/argosy-build:{build}-0001", descriptor)[1])
     with left.container(f"{build}-0001", build, tmp_path):
         assert len(left_behind(engine)) == 2
         house.build("RUN echo second\n")

@@ -8,7 +8,7 @@ import pytest
 
 from argosy.errors import InvalidFile
 from argosy.images.docker.build import DockerBuilder, DockerSteps
-from argosy.images.docker.engine import Engine
+from argosy.images.docker.build_engine import BuildEngine
 from argosy.images.docker.log import BuildLog
 from argosy.images.oci.base import Bases
 from argosy.images.oci.layout import OciLayout
@@ -55,7 +55,7 @@ class Copying:
         self.blob.write_bytes(b"ahoy")
 
     def copied(self, *steps: str) -> dict[str, tarfile.TarInfo]:
-        def never() -> Engine:
+        def never() -> BuildEngine:
             raise AssertionError("no engine is needed")
 
         platform = PLATFORMS["linux/amd64"]

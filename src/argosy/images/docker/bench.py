@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from argosy.errors import EngineFailed, InvalidFile, InvalidOption, StorageFailed
-from argosy.images.docker.engine import Engine, image_name
+from argosy.images.docker.build_engine import BuildEngine, image_name
 from argosy.images.docker.handed import Handed
 from argosy.images.docker.log import BuildLog
 from argosy.images.docker.steps import Step
@@ -29,10 +29,10 @@ class Bench:
     """The engine is looked for when the first step needs it, and cleaned in the end. Use it as a context manager."""
 
     def __init__(
-        self, layout: OciLayout, find: Callable[[], Engine], platform: Platform, build: str, given: Handed
+        self, layout: OciLayout, find: Callable[[], BuildEngine], platform: Platform, build: str, given: Handed
     ) -> None:
         self._layout, self._find, self._platform, self._build, self._given = layout, find, platform, build, given
-        self._engine: Engine | None = None
+        self._engine: BuildEngine | None = None
         self._folder = layout.work / f"build-{build}"
         # The diff ids of the image that the engine has, and its tag.
         self._there: list[str] = []
@@ -73,15 +73,16 @@ class Bench:
                 return code, None
             return 0, self._commit(engine, container, before)
 
-    def _ready(self) -> Engine:
+    def _ready(self) -> BuildEngine:
         if self._engine is None:
             engine = self._find()
-            if engine.architecture != self._platform.architecture:
+            architecture = engine.about().architecture
+            if architecture != self._platform.architecture:
                 raise InvalidOption(
                     "--platform",
                     self._platform.name,
                     f"RUN needs an engine of that platform, and the one at {engine.url} runs "
-                    f"linux/{engine.architecture}. Build there, or without steps: --builder oci",
+                    f"linux/{architecture}. Build there, or without steps: --builder oci",
                 )
             self._engine = engine
             # What a control plane that was killed has left.
@@ -95,15 +96,15 @@ class Bench:
         self._count += 1
         return f"{self._build}-{self._count:04}"
 
-    def _load(self, engine: Engine, digest: str) -> None:
+    def _load(self, engine: BuildEngine, digest: str) -> None:
         self._tag = self._next_tag()
         descriptor = self._layout.descriptor(digest, self._platform.name)
-        engine.load(self._tag, archive(self._layout, image_name(self._tag), descriptor)[1])
+        engine.load(archive(self._layout, image_name(self._tag), descriptor)[1])
 
-    def _commit(self, engine: Engine, container: str, before: Sequence[str]) -> Descriptor:
+    def _commit(self, engine: BuildEngine, container: str, before: Sequence[str]) -> Descriptor:
         tag = self._next_tag()
         with _storing(self._folder), tempfile.NamedTemporaryFile(dir=self._folder, suffix=".tar") as file:
-            after = engine.commit(container, tag, file)
+            after = engine.commit(container, tag, lambda piece: _keep(self._folder, file, piece))
             file.flush()
             layer = layer_of(self._layout, Path(file.name), after[len(before) :])
         self._tag, self._there = tag, after
@@ -168,6 +169,11 @@ def _each_line(
 def _text(line: bytes) -> str:
     """What remains to be seen of a line that a progress bar drew again and again."""
     return line.rstrip().rpartition(b"\r")[2].decode("utf-8", "replace")
+
+
+def _keep(folder: Path, file: IO[bytes], piece: bytes) -> None:
+    with _storing(folder):
+        file.write(piece)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 
 from argosy.errors import InvalidFile, StepFailed
 from argosy.images.docker.bench import Bench
-from argosy.images.docker.engine import Engine, find_engine
+from argosy.images.docker.build_engine import BuildEngine, find_engine
 from argosy.images.docker.handed import Handed, handed
 from argosy.images.docker.log import BuildLog
 from argosy.images.docker.placing import folders_above, place
@@ -84,7 +84,7 @@ class DockerBuilder:
         self,
         layout: OciLayout,
         blob_path: BlobPath,
-        find: Callable[[], Engine] = find_engine,
+        find: Callable[[], BuildEngine] = find_engine,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._layout, self._blob_path, self._find, self._environ = layout, blob_path, find, environ

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from argosy.errors import InvalidFile
-from argosy.images.docker.engine import HANDED
+from argosy.images.docker.build_engine import HANDED
 from argosy.manifests.uv import Index, redact
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "FTP_PROXY")
