@@ -11,17 +11,20 @@ from argosy.images.oci.pythons import File, resolve
 def place(below: Mapping[str, File], words: Sequence[str], files: Collection[str]) -> dict[str, str]:
     """Path in the image -> the manifest's file, for the words of a COPY. Raises ValueError for what cannot be."""
     *sources, target = words
+    folders = _folders(below)
     into = _resolved(below, target)
     placed = {}
     for source in sources:
         found = sources_of(source, files)
         single = found.keys() == {source.rstrip("/").removeprefix("./")}
-        as_it_is = single and not target.endswith("/") and not _is_folder(below, into)
+        as_it_is = single and not target.endswith("/") and into not in folders
         for path, rest in found.items():
             folder, _, name = into.rpartition("/") if as_it_is else f"{into}/{rest}".rpartition("/")
             real = _resolved(below, folder)
             where = f"{real}/{name}".lstrip("/")
             _check(below, where)
+            if where in folders:
+                raise ValueError(f"/{where} is a folder in the image so far, and a file would take its place")
             placed[where] = path
     return placed
 
@@ -45,12 +48,14 @@ def _check(below: Mapping[str, File], path: str) -> None:
     for parent in PurePosixPath(path).parents:
         if (found := below.get(str(parent))) and not found.folder:
             raise ValueError(f"/{parent} is a file in the image so far, and /{path} would lie in it")
-    if _is_folder(below, path):
-        raise ValueError(f"/{path} is a folder in the image so far, and a file would take its place")
 
 
-def _is_folder(below: Mapping[str, File], path: str) -> bool:
-    """Also one that no layer names, but for what is in it."""
-    if found := below.get(path):
-        return found.folder is not None
-    return not path or any(other.startswith(f"{path}/") for other in below)
+def _folders(below: Mapping[str, File]) -> set[str]:
+    """Also those that no layer names, but for what is in them."""
+    found = {"", *(path for path, file in below.items() if file.folder)}
+    for path in below:
+        above = path.rpartition("/")[0]
+        while above not in below and above not in found:
+            found.add(above)
+            above = above.rpartition("/")[0]
+    return found
