@@ -233,14 +233,15 @@ class EngineFailed(SystemFailure):
 
 
 class EngineUnreachable(EngineFailed):
+    """`meanwhile` says what goes on without it, and what does not."""
+
     code, status = "engine_unreachable", 503
 
-    def __init__(self, engine: str, problem: str) -> None:
+    def __init__(self, engine: str, problem: str, meanwhile: str) -> None:
         super().__init__(
             engine,
-            f"The container engine at {engine} does not answer ({problem}). Replicas that run go on, none can be "
-            "started or ended. Start it again: `systemctl start docker`, or for Podman "
-            f"`podman system service --time=0 {engine}`.",
+            f"The container engine at {engine} does not answer ({problem}). {meanwhile} Start it again: `systemctl "
+            f"start docker`, or for Podman `podman system service --time=0 {engine}`.",
         )
 
 

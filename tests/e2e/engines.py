@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from argosy.environments.container.engine import Engine
+from argosy.environments.container.engine import ContainerEngine
 from argosy.environments.container.replica import HOME, SERVICE
 from argosy.errors import Error
 
@@ -33,7 +33,7 @@ class EngineServer:
     folder: Path
 
     def __post_init__(self) -> None:
-        self.engine = Engine(self.url)
+        self.engine = ContainerEngine(self.url)
 
     @property
     def url(self) -> str:

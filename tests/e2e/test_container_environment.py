@@ -60,10 +60,10 @@ class Box:
 
     def __init__(self, argosy: Argosy, engine: EngineServer, base: tuple[str, str], recipe: RecipeFolder) -> None:
         self.argosy, self.engine, self.recipe = argosy, engine, recipe
-        self._base, self._python = base
+        self.base, self._python = base
 
     def create(self, name: str, *options: object, script: str = SCORE, factor: float = 2.0) -> None:
-        how = ("--env", "box", "--base", self._base, "-r", f"python:{self._python}", *options)
+        how = ("--env", "box", "--base", self.base, "-r", f"python:{self._python}", *options)
         recipe = self.recipe.options(script=script)
         self.argosy.ok("service", "create", name, "-m", self.recipe.model(factor), *recipe, *how)
 
@@ -273,6 +273,29 @@ def test_asleep_and_awake(box: Box) -> None:
     box.argosy.ok("service", "delete", "sleepy", "--yes")
 
 
+def test_an_update_stands_on_what_the_steps_made(box: Box, tmp_path: Path) -> None:
+    """Without running them again, and the new image still says which they were and what they ran on."""
+    argosy = box.argosy
+    steps = tmp_path / "steps.txt"
+    steps.write_text("ENV SEA=calm\n")
+    box.create("stepped")
+    manifest = argosy.json("service", "show", "stepped")["manifest"]
+    argosy.ok("service", "delete", "stepped", "--yes")
+    build = ("--builder", "docker", "--base", box.base, "--docker-steps", steps)
+    argosy.ok("image", "create", "-n", "stepped", "--manifest", manifest, *build)
+    first = argosy.json("image", "show", "stepped")
+    made = f"stepped:{first['version']}"
+    argosy.ok("service", "create", "stepped", "--image", made, "--env", "box")
+    argosy.ok("service", "update", "stepped", "-m", box.recipe.model(3.0))
+    assert box.score("stepped", 1) == [3.0]
+    second = argosy.json("image", "show", "stepped")
+    assert second["version"] > first["version"]
+    assert second["contents"][0]["base"] == first["contents"][0]["base"]
+    written = argosy.ok("image", "dockerfile", "stepped").out
+    assert "ENV SEA=calm\n" in written and first["contents"][0]["base"] in written
+    argosy.ok("service", "delete", "stepped", "--yes")
+
+
 def test_image_run(box: Box, tmp_path: Path) -> None:
     """One container, its sample, and nothing is left; a process where there is no engine."""
     argosy, kind = box.argosy, box.engine.kind
@@ -292,7 +315,8 @@ def test_image_run(box: Box, tmp_path: Path) -> None:
     argosy.fails("image", "run", "tried", "--sample", tmp_path / "none.json")
     argosy.ok("image", "create", "-n", "plain", "--manifest", image["manifest"])
     assert "was not built as OCI" in argosy.ok("image", "run", "plain").out
-    assert "--builder oci" in argosy.fails("image", "run", "plain", "--env", "box")
+    told = argosy.fails("image", "run", "plain", "--env", "box")
+    assert "--builder oci" in told and "--base" not in told, "there is a default base"
     assert box.engine.engine.labelled({TRIAL: name}) == []
     loaded = EngineImages(OciLayout(argosy.home / "oci"), set)
     tag = loaded.tag(image["oci"][own_platform()])

@@ -181,7 +181,7 @@ def test_the_kubernetes_objects_belong_together(argosy: Argosy, image: dict[str,
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     secret = container["envFrom"][0]["secretRef"]["name"]
     commands = argosy.json("image", "usage", "iris", "--platform", "linux/arm64")["commands"]["kubernetes"]
-    assert any(f"create secret generic {secret} --from-literal=ARGOSY_KEYS=" in line for line in commands)
+    assert any(line.endswith(f"create secret generic {secret} --from-env-file=/dev/stdin") for line in commands)
 
 
 def test_what_cannot_be_shown_is_told(argosy: Argosy, image: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from argosy.environments.container.engine import Engine, Found, Order, State
+from argosy.environments.container.engine import ContainerEngine, Found, Order, State
 from argosy.environments.container.engines import Engines
 from argosy.errors import EngineUnreachable
 
@@ -25,7 +25,7 @@ class Contained:
 
 
 @dataclass
-class FakeEngine(Engine):
+class FakeEngine(ContainerEngine):
     """`dead`: it does not answer. `full`: no image can be loaded."""
 
     runtime: Path
@@ -124,7 +124,7 @@ class FakeEngine(Engine):
 
     def _answer(self) -> None:
         if self.dead:
-            self.down = EngineUnreachable(URL, "Connection refused")
+            self.down = EngineUnreachable(URL, "Connection refused", self.meanwhile)
             raise self.down
         self.down = None
 

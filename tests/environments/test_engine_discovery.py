@@ -13,21 +13,30 @@ from argosy.images.docker import discovery as sockets
 
 
 def test_the_order_in_which_they_are_asked() -> None:
-    environ = {"DOCKER_HOST": "unix:///mine", "XDG_RUNTIME_DIR": "/run/user/7"}
-    assert sockets.candidates(environ) == [
-        "unix:///mine",
+    assert sockets.candidates({"XDG_RUNTIME_DIR": "/run/user/7"}) == [
         "unix:///var/run/docker.sock",
         "unix:///run/user/7/podman/podman.sock",
         "unix:///run/podman/podman.sock",
     ]
 
 
+def test_whoever_names_one_means_no_other(tmp_path: Path) -> None:
+    environ = {"DOCKER_HOST": f"unix://{tmp_path}/none", "XDG_RUNTIME_DIR": "/run/user/7"}
+    assert sockets.candidates(environ) == [f"unix://{tmp_path}/none"]
+    with pytest.raises(InvalidOption) as told:
+        discovery.find("", environ)
+    assert f"asked: unix://{tmp_path}/none (not there)." in told.value.message
+
+
 def test_what_was_asked_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(sockets, "candidates", lambda environ: ["tcp://far:1", f"unix://{tmp_path}/none"])
+    with pytest.raises(InvalidOption) as told:
+        discovery.find("", {"DOCKER_HOST": "tcp://far:1"})
+    assert "asked: tcp://far:1 (DOCKER_HOST: not on this machine)" in told.value.message
+    monkeypatch.setattr(sockets, "candidates", lambda environ: [f"unix://{tmp_path}/none", f"unix://{tmp_path}/more"])
     with pytest.raises(InvalidOption) as told:
         discovery.find("", {})
-    assert "tcp://far:1 (DOCKER_HOST: not on this machine)" in told.value.message
-    assert "none (not there)" in told.value.message and "--engine unix:///" in told.value.message
+    message = told.value.message
+    assert "none (not there); " in message and "more (not there)" in message and "--engine unix:///" in message
 
 
 def test_a_named_one_must_answer_and_be_on_this_machine(tmp_path: Path) -> None:

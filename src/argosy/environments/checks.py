@@ -3,13 +3,12 @@
 import contextlib
 import shutil
 
-from argosy.environments.container.engine import About, Engine
 from argosy.errors import Error
+from argosy.images.docker.engine import About, Engine
 from argosy.images.oci.platforms import own_platform
 from argosy.records import Check, Environment
 
 _LOW_DISK_BYTES = 2_000_000_000
-_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
 def check(environment: Environment) -> list[Check]:
@@ -30,7 +29,7 @@ def check(environment: Environment) -> list[Check]:
 
 
 def _platform(about: About) -> Check:
-    platform = f"linux/{_ARCHITECTURES.get(about.architecture, about.architecture)}"
+    platform = f"linux/{about.architecture}"
     if platform == own_platform():
         return Check("platform", "ok", platform)
     return Check("platform", "fail", f"the engine runs {platform}, and images are built for {own_platform()} here")

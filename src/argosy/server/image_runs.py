@@ -148,4 +148,4 @@ class ImageRuns:
 
 
 def _how_to_build(image: Image) -> str:
-    return f"Build it: argosy image create -n {image.name} --manifest {image.manifest} --builder oci --base BASE"
+    return f"Build it: argosy image create -n {image.name} --manifest {image.manifest} --builder oci"

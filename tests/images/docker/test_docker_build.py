@@ -8,11 +8,14 @@ import pytest
 
 from argosy.errors import InvalidFile, InvalidOption, NotFound, StepFailed
 from argosy.images.docker.build import DockerSteps
-from argosy.images.docker.engine import Engine
+from argosy.images.docker.build_engine import BuildEngine
 from argosy.images.oci.archive import archive
 from argosy.images.oci.layout import CONFIG, MANIFEST, TAR, Descriptor, OciLayout
 from argosy.records import Reference
 from images.docker.house import House, left_behind
+from images.test_conda import a_lock
+from manifests.conda_channel import CondaChannel
+from manifests.package_index import PackageIndex
 
 STEPS = """\
 ARG WHO=sailor
@@ -44,6 +47,17 @@ def test_steps_lie_between_the_base_and_argosys_own_layers(house: House, engine:
     history = [entry["created_by"] for entry in house.config(image)["history"]]
     assert 'ENV GREETING="ahoy $WHO"' in history and "COPY data /srv/data/" in history
     assert left_behind(engine) == []
+
+
+def test_a_copy_leaves_the_folders_and_links_of_the_base_as_they_are(house: House) -> None:
+    steps = (
+        "COPY score.py /tmp/\nRUN stat -c '%a %U' /tmp > /srv/tmp\n"
+        "COPY data/words.txt /bin/words\nRUN readlink /bin > /srv/bin; cat /usr/bin/words\n"
+    )
+    image = house.build(steps)
+    assert house.layer(image, "step: RUN stat")["srv/tmp"] == b"1777 root\n"
+    assert house.layer(image, "step: RUN readlink")["srv/bin"] == b"usr/bin\n"
+    assert "ahoy" in house.said
 
 
 def test_a_later_build_runs_only_what_changed(house: House) -> None:
@@ -104,15 +118,26 @@ def test_what_a_killed_build_left_is_removed_by_the_next(
     """The control plane is killed while a step runs: nobody cleans up."""
     house.build("RUN echo first\n")
     build = hashlib.sha256(f"{house.layout.root}\0iris".encode()).hexdigest()[:16]
-    left = Engine(engine)
+    left = BuildEngine(engine)
     request.addfinalizer(left.close)
     manifest = house.images.contents(house.shelf.images.page(1, None, "iris").items[0])[0]
     descriptor = house.layout.descriptor(manifest.digest, "linux/amd64")
-    left.load(f"{build}-0001", archive(house.layout, f"localhost/argosy-build:{build}-0001", descriptor)[1])
+    left.load(archive(house.layout, f"localhost/argosy-build:{build}-0001", descriptor)[1])
     with left.container(f"{build}-0001", build, tmp_path):
         assert len(left_behind(engine)) == 2
         house.build("RUN echo second\n")
         assert left_behind(engine) == []
+
+
+def test_condas_packages_need_no_python_of_the_base(
+    house: House, engine: str, index: PackageIndex, channel: CondaChannel
+) -> None:
+    house.manifest = house.shelf.manifest("iris", b"weights", lock=a_lock(index, channel.url))
+    image = house.build("RUN rm /usr/bin/python3* && echo gone > /srv/python\n")
+    assert house.layer(image, "step: RUN")["srv/python"] == b"gone\n"
+    assert "opt/argosy/bin/python" in house.layer(image, "dependencies:")
+    assert "CONDA_PREFIX=/opt/argosy" in house.config(image)["config"]["Env"]
+    assert left_behind(engine) == []
 
 
 class _Enough(Exception):
@@ -138,7 +163,7 @@ def test_an_engine_that_is_missing_says_what_to_do(house: House, monkeypatch: py
     with pytest.raises(InvalidOption) as caught:
         house.build("RUN true\n")
     message = caught.value.message
-    assert "unix:///nowhere/docker.sock (not there)" in message and "--builder oci" in message
+    assert "asked: unix:///nowhere/docker.sock (not there)." in message and "--builder oci" in message
     assert house.build("ENV MODE=fast\n").oci, "no engine is needed without RUN"
 
 

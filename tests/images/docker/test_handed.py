@@ -25,6 +25,20 @@ def test_proxies_come_in_both_spellings_and_are_hidden_in_lines() -> None:
     assert given.hide("via http://ann:p%40ss-word@proxy with p@ss-word") == "via http://***@proxy with ***"
 
 
+def test_passwords_of_the_netrc_file_are_hidden_in_lines(tmp_path: Path) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text(
+        "machine a.example login ann password s3cret-one\n"
+        "machine b.example\n  login bob\n  password\ts3cret-two account s3cret-three\n"
+        'default login cat password "s3cret \\"four\\""\n'
+    )
+    given = handed(Index(), {"NETRC": str(netrc)})
+    assert given.files["netrc"] == netrc.read_bytes()
+    shown = "\n".join(given.hide(line) for line in netrc.read_text().splitlines())
+    assert "s3cret" not in shown and "login ann password ***" in shown and "machine b.example" in shown
+    assert given.hide('as curl has it: s3cret "four"') == "as curl has it: ***"
+
+
 def test_a_bundle_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(InvalidFile, match="cannot be read for the build steps"):
         handed(Index(), {"SSL_CERT_FILE": str(tmp_path / "none.pem")})

@@ -86,6 +86,12 @@ def test_anything_else_is_refused_by_its_line(line: str, why: str) -> None:
     assert "steps.txt: line 3: " in message and why in message
 
 
+def test_a_tab_parts_the_instruction_from_its_words() -> None:
+    (run, label) = parse("RUN\techo hello there\nLABEL\t a=b\n", "steps.txt")
+    assert (run.instruction, run.words[-1], run.text) == ("RUN", "echo hello there", "RUN echo hello there")
+    assert (label.instruction, label.words) == ("LABEL", ("a=b",))
+
+
 def test_every_bad_line_is_named_at_once() -> None:
     message = refused("FROM debian\nRUN true\nUSER me\n")
     assert "line 1: FROM" in message and "line 3: USER" in message

@@ -1,27 +1,20 @@
-"""The engine of an environment: the one that was named, or else the first that answers."""
+"""The engine of an environment: named by the option or by DOCKER_HOST, or else the first that answers."""
 
-import contextlib
 import os
 from collections.abc import Mapping
 
-from argosy.environments.container.engine import Engine
 from argosy.errors import InvalidOption
-from argosy.images.docker.discovery import find_socket
+from argosy.images.docker.discovery import find_socket, knock
 
 _OPTION = "--engine"
 
 
 def find(given: str = "", environ: Mapping[str, str] = os.environ) -> str:
-    """The socket of the engine that is `given`, else of the first one that answers. Raises InvalidOption."""
+    """The socket of the engine that is `given`, else of the one that is found. Raises InvalidOption."""
     if given:
-        _knock(_checked(given))
+        knock(_checked(given))
         return given
-    return find_socket(_OPTION, given, _knock, f"or name its socket: {_OPTION} unix:///path/to.sock", environ)
-
-
-def _knock(url: str) -> None:
-    with contextlib.closing(Engine(url)) as engine:
-        engine.ping()
+    return find_socket(_OPTION, given, f"or name its socket: {_OPTION} unix:///path/to.sock", environ)
 
 
 def _checked(url: str) -> str:

@@ -1,36 +1,12 @@
-"""One Docker or Podman on this machine, through its API. All calls to the `docker` package are made here."""
+"""The containers of one Docker or Podman of this machine."""
 
 import contextlib
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from argosy.errors import EngineFailed, EngineUnreachable, Error
-
-_TIMEOUT_S = 20.0
-# For what moves an image.
-_LOAD_TIMEOUT_S = 600.0
-_PING_TIMEOUT_S = 5.0
-_FULL = ("no space left on device", "disk quota exceeded")
-
-
-@dataclass(frozen=True)
-class About:
-    """`kind` is Docker or Podman, `store` the folder of its images, `cpu` and `memory` whether it can limit them."""
-
-    kind: str
-    version: str
-    api: str
-    store: str
-    architecture: str
-    rootless: bool
-    cpu: bool
-    memory: bool
-
-    def __str__(self) -> str:
-        return f"{self.kind} {self.version}{', rootless' if self.rootless else ''}"
+from argosy.images.docker.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -67,88 +43,13 @@ class Found:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-class Engine:
-    """Thread-safe. Methods raise EngineUnreachable when it does not answer, else EngineFailed.
-
-    `down` says since the last call why it does not answer; then other calls than `ping` give up at once.
-    """
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.down: EngineUnreachable | None = None
-        self._guard = threading.Lock()
-        self._clients: dict[float, Any] = {}
-
-    def ping(self) -> None:
-        with self._asking("answer", knock=True) as api:
-            api(_PING_TIMEOUT_S).ping()
-
-    def close(self) -> None:
-        """Its connections; it can be used again."""
-        with self._guard:
-            clients, self._clients = self._clients, {}
-        for client in clients.values():
-            client.close()
-
-    def about(self) -> About:
-        with self._asking("tell about itself", knock=True) as api:
-            client = api(_TIMEOUT_S)
-            version, info = client.version(), client.info()
-        parts = [str(part.get("Name", "")) for part in version.get("Components") or []]
-        return About(
-            "Podman" if any("podman" in part.lower() for part in parts) else "Docker",
-            str(version.get("Version", "")),
-            str(version.get("ApiVersion", "")),
-            str(info.get("DockerRootDir", "")),
-            str(info.get("Architecture", "")),
-            any("rootless" in str(option) for option in info.get("SecurityOptions") or []),
-            bool(info.get("CpuCfsQuota")),
-            bool(info.get("MemoryLimit")),
-        )
-
-    # -- images --------------------------------------------------------------------------------------------------
-
-    def has_image(self, tag: str) -> bool:
-        from docker.errors import NotFound
-
-        with self._asking(f"look for image {tag}") as api:
-            try:
-                api(_TIMEOUT_S).inspect_image(tag)
-            except NotFound:
-                return False
-            return True
-
-    def load(self, content: Iterator[bytes]) -> None:
-        """An archive of an image, with the tag that is in it."""
-        with self._asking("load the image") as api:
-            for line in api(_LOAD_TIMEOUT_S).load_image(content):
-                if isinstance(line, dict) and (problem := line.get("error")):
-                    raise self._refusal("load the image", str(problem))
-
-    def tags(self, repository: str) -> list[str]:
-        """The names of all images of a repository."""
-        with self._asking("list images") as api:
-            found = api(_TIMEOUT_S).images()
-        names = [name for image in found for name in image.get("RepoTags") or []]
-        return [name for name in names if name.startswith(f"{repository}:")]
-
-    def remove_image(self, tag: str) -> None:
-        """Nothing happens when there is none, or a container has it."""
-        from docker.errors import APIError
-
-        with self._asking(f"remove image {tag}") as api:
-            try:
-                api(_TIMEOUT_S).remove_image(tag)
-            except APIError as problem:
-                if problem.status_code not in (404, 409):
-                    raise
-
-    # -- containers ----------------------------------------------------------------------------------------------
+class ContainerEngine(Engine):
+    """Methods raise as those of Engine."""
 
     def run(self, order: Order) -> None:
         """Create and start it; nothing is left of one that cannot be started."""
         with self._asking(f"start container {order.name}") as api:
-            client = api(_TIMEOUT_S)
+            client = api(self.timeout_s)
             made = client.create_container(
                 order.image,
                 list(order.command),
@@ -171,7 +72,7 @@ class Engine:
 
         with self._asking(f"look at container {name}") as api:
             try:
-                state = api(_TIMEOUT_S).inspect_container(name)["State"]
+                state = api(self.timeout_s).inspect_container(name)["State"]
             except NotFound:
                 return None
         return State(
@@ -187,7 +88,7 @@ class Engine:
 
         with self._asking(f"send {signal} to container {name}") as api:
             try:
-                api(_TIMEOUT_S).kill(name, signal)
+                api(self.timeout_s).kill(name, signal)
             except APIError as problem:
                 if problem.status_code not in (404, 409) and "not running" not in str(problem.explanation):
                     raise
@@ -197,22 +98,20 @@ class Engine:
         from docker.errors import NotFound
 
         with self._asking(f"remove container {name}") as api, contextlib.suppress(NotFound):
-            api(_TIMEOUT_S).remove_container(name, v=True, force=True)
+            api(self.timeout_s).remove_container(name, v=True, force=True)
 
     def output(self, name: str, lines: int) -> str:
         """The last lines of what it wrote to stdout and stderr."""
         with self._asking(f"read the output of container {name}") as api:
-            text: bytes = api(_TIMEOUT_S).logs(name, tail=lines)
+            text: bytes = api(self.timeout_s).logs(name, tail=lines)
             return text.decode(errors="replace")
 
     def labelled(self, labels: Mapping[str, str]) -> list[Found]:
         """All containers with these labels, also those that have ended."""
         wanted = [f"{key}={value}" for key, value in labels.items()]
         with self._asking("list containers") as api:
-            found = api(_TIMEOUT_S).containers(all=True, filters={"label": wanted})
+            found = api(self.timeout_s).containers(all=True, filters={"label": wanted})
         return [Found(str(c["Names"][0]).lstrip("/"), c.get("Labels") or {}) for c in found if c.get("Names")]
-
-    # -- how -----------------------------------------------------------------------------------------------------
 
     def _limits(self, client: Any, order: Order) -> Any:
         memory = {"mem_limit": order.memory_bytes, "memswap_limit": order.memory_bytes} if order.memory_bytes else {}
@@ -230,55 +129,3 @@ class Engine:
             **memory,
             **cpu,
         )
-
-    @contextlib.contextmanager
-    def _asking(self, what: str, knock: bool = False) -> Iterator[Any]:
-        """Gives a function from a time-out to a client, and makes our errors of those of the block."""
-        from docker.errors import APIError, DockerException
-        from requests.exceptions import RequestException
-
-        if self.down is not None and not knock:
-            raise self.down.with_traceback(None)
-        try:
-            yield self._client
-            self.down = None
-        except Error:
-            raise
-        except APIError as problem:
-            self.down = None
-            raise self._refusal(what, str(problem.explanation or problem)) from problem
-        except (RequestException, DockerException, OSError) as problem:
-            self.down = EngineUnreachable(self.url, _innermost(problem))
-            raise self.down from problem
-
-    def _client(self, timeout_s: float) -> Any:
-        from docker import APIClient
-
-        with self._guard:
-            if timeout_s not in self._clients:
-                self._clients[timeout_s] = APIClient(self.url, version="auto", timeout=timeout_s)  # type: ignore[arg-type]
-            return self._clients[timeout_s]
-
-    def _refusal(self, what: str, problem: str) -> EngineFailed:
-        problem = problem.strip().rstrip(".")
-        if any(word in problem.lower() for word in _FULL):
-            return EngineFailed(
-                self.url,
-                f"The container engine at {self.url} could not {what}: its image store is full ({problem}). Make room "
-                "(`docker system df` or `podman system df` shows what takes it, `... image prune` removes what nothing "
-                "uses), then repeat.",
-            )
-        return EngineFailed(self.url, f"The container engine at {self.url} could not {what}: {problem}.")
-
-
-def _innermost(problem: BaseException) -> str:
-    """The system's own words are the shortest and clearest of a chain of wrappers."""
-    cause: BaseException | None = problem
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        inner = cause.args[1] if len(cause.args) > 1 and isinstance(cause.args[1], BaseException) else None
-        cause = inner or cause.__cause__ or cause.__context__
-    if "timed out" in str(problem).lower():
-        return "no answer in time"
-    return type(problem).__name__

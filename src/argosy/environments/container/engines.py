@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from argosy.environments.container.engine import Engine
+from argosy.environments.container.engine import ContainerEngine
 from argosy.errors import Error
 
 log = logging.getLogger(__name__)
@@ -20,15 +20,15 @@ class Engines:
     def __init__(self, registered: Callable[[], Iterable[str]]) -> None:
         self._registered = registered
         self._guard = threading.Lock()
-        self._engines: dict[str, Engine] = {}
+        self._engines: dict[str, ContainerEngine] = {}
         self._was_down: dict[str, bool] = {}
         self._swept_s: dict[str, float] = {}
         self._flipped: set[str] = set()
         self._stopped = threading.Event()
 
-    def get(self, url: str) -> Engine:
+    def get(self, url: str) -> ContainerEngine:
         with self._guard:
-            return self._engines.setdefault(url, Engine(url))
+            return self._engines.setdefault(url, ContainerEngine(url))
 
     def flipped(self) -> set[str]:
         """Those that came or went since this was asked last."""

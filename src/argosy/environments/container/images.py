@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable, Collection
 
-from argosy.environments.container.engine import Engine
+from argosy.environments.container.engine import ContainerEngine
 from argosy.images.oci.archive import archive
 from argosy.images.oci.layout import OciLayout
 
@@ -23,7 +23,7 @@ class EngineImages:
         """The engine's name of an image manifest."""
         return f"{self.repository}:{digest.removeprefix('sha256:')}"
 
-    def ensure(self, engine: Engine, digest: str, say: Callable[[str], None] = lambda line: None) -> str:
+    def ensure(self, engine: ContainerEngine, digest: str, say: Callable[[str], None] = lambda line: None) -> str:
         """The tag of the image manifest `digest`, which the engine has afterwards."""
         tag = self.tag(digest)
         if engine.has_image(tag):
@@ -35,7 +35,7 @@ class EngineImages:
                 engine.load(content)
         return tag
 
-    def prune(self, engine: Engine) -> None:
+    def prune(self, engine: ContainerEngine) -> None:
         """Remove what was loaded for images that have been deleted; one that a container still has is left."""
         with self._loading:
             keep = {self.tag(digest) for digest in self._wanted()}

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from argosy.environments.container.engine import Engine, Order, State
+from argosy.environments.container.engine import ContainerEngine, Order, State
 from argosy.environments.container.replica import SHARED, USER, ContainerReplica, orders, place, variables
 from argosy.environments.target import Launch
 from argosy.environments.trial import Limits, Trial
@@ -26,7 +26,7 @@ class ContainerTrial(Trial):
     """A Trial in `engine`, of the image that it has under `tag`. Raises EngineFailed when it cannot be started."""
 
     def __init__(
-        self, root: Path, launch: Launch, limits: Limits, check: Callable[[], None], engine: Engine, tag: str
+        self, root: Path, launch: Launch, limits: Limits, check: Callable[[], None], engine: ContainerEngine, tag: str
     ) -> None:
         super().__init__(root, launch, limits, check)
         self._engine, self._tag = engine, tag

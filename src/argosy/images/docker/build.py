@@ -11,24 +11,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from argosy.errors import StepFailed
+from argosy.errors import InvalidFile, StepFailed
 from argosy.images.docker.bench import Bench
-from argosy.images.docker.engine import Engine, find_engine
+from argosy.images.docker.build_engine import BuildEngine, find_engine
 from argosy.images.docker.handed import Handed, handed
 from argosy.images.docker.log import BuildLog
+from argosy.images.docker.placing import folders_above, place
 from argosy.images.docker.steps import Step, check_sources, parse, sources_of
 from argosy.images.docker.words import expand
-from argosy.images.oci.base import Base
+from argosy.images.oci.base import LOCAL_KINDS, Base
 from argosy.images.oci.build import CREATED, base_history
 from argosy.images.oci.layers import Content, LayerBlob, known_layer, layer_key, write_layer
-from argosy.images.oci.layout import CONFIG, MANIFEST, Descriptor, OciLayout
+from argosy.images.oci.layout import BASE_DIGEST, BASE_NAME, CONFIG, MANIFEST, STEPS, Descriptor, OciLayout
 from argosy.images.oci.platforms import Platform
+from argosy.images.oci.pythons import File, apply
 from argosy.images.unpack import BlobPath
 from argosy.manifests.uv import Index
 from argosy.records import FileEntry
 
-STEPS = "io.argosy.docker.steps"
-BASE_NAME, BASE_DIGEST = "org.opencontainers.image.base.name", "org.opencontainers.image.base.digest"
 _SHOWN = 60
 
 
@@ -47,17 +47,26 @@ class DockerSteps:
 
 @dataclass
 class _State:
-    """The image so far."""
+    """The image so far. `files` are those of its first layers, as many as were `read`."""
 
     layers: list[LayerBlob]
     config: dict[str, Any]
     history: list[dict[str, Any]]
     variables: dict[str, str]
     arguments: dict[str, str] = field(default_factory=dict)
+    files: dict[str, File] = field(default_factory=dict)
+    read: int = 0
 
     @property
     def diff_ids(self) -> list[str]:
         return [layer.diff_id for layer in self.layers]
+
+    def look(self, layout: OciLayout) -> Mapping[str, File]:
+        """The files that it has."""
+        for layer in self.layers[self.read :]:
+            apply(layout, layer, self.files)
+        self.read = len(self.layers)
+        return self.files
 
     def note(self, step: Step, layer: LayerBlob | None) -> None:
         entry: dict[str, Any] = {"created": CREATED, "created_by": step.text}
@@ -75,7 +84,7 @@ class DockerBuilder:
         self,
         layout: OciLayout,
         blob_path: BlobPath,
-        find: Callable[[], Engine] = find_engine,
+        find: Callable[[], BuildEngine] = find_engine,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self._layout, self._blob_path, self._find, self._environ = layout, blob_path, find, environ
@@ -104,12 +113,14 @@ class DockerBuilder:
                 if step.instruction == "RUN":
                     state.note(step, self._run(bench, state, step, wanted, log, given))
                 elif step.instruction == "COPY":
-                    state.note(step, self._copy(state, step, files))
+                    state.note(step, self._copy(state, step, files, wanted))
                 else:
                     _apply(state, step, wanted.name)
                     state.note(step, None)
             log.flush()
-        return _write(self._layout, state)
+        # Whatever is built on it says where it came from.
+        named = {} if base.reference.startswith(LOCAL_KINDS) else {BASE_NAME: base.reference}
+        return _write(self._layout, state, {BASE_DIGEST: base.digest, STEPS: wanted.text, **named})
 
     def _run(
         self, bench: Bench, state: _State, step: Step, wanted: DockerSteps, log: BuildLog, given: Handed
@@ -127,20 +138,20 @@ class DockerBuilder:
         self._layout.remember(key, {"digest": layer.digest, "size": layer.size_bytes})
         return LayerBlob(layer, layer.digest, title)
 
-    def _copy(self, state: _State, step: Step, files: Sequence[FileEntry]) -> LayerBlob:
+    def _copy(self, state: _State, step: Step, files: Sequence[FileEntry], wanted: DockerSteps) -> LayerBlob:
         entries = {entry.path: entry for entry in files}
-        *sources, target = step.words
-        placed: dict[str, FileEntry] = {}
-        for source in sources:
-            found = sources_of(source, entries)
-            single = found.keys() == {source.rstrip("/").removeprefix("./")}
-            for path, rest in found.items():
-                place = target if single and not target.endswith("/") else f"{target.rstrip('/')}/{rest}"
-                placed[place.lstrip("/")] = entries[path]
-        key = layer_key("copy", {place: entry.sha256 for place, entry in placed.items()})
+        content = {path: entries[path].sha256 for source in step.words[:-1] for path in sources_of(source, entries)}
+        key = layer_key("copy", {"layers": state.diff_ids, "words": step.words, "files": content})
         title = f"step: {_short(step.text)}"
-        contents = {place: Content(self._blob_path(entry.sha256)) for place, entry in placed.items()}
-        return known_layer(self._layout, key, title) or write_layer(self._layout, key, title, contents)
+        if known := known_layer(self._layout, key, title):
+            return known
+        below = state.look(self._layout)
+        try:
+            placed = place(below, step.words, entries)
+        except ValueError as problem:
+            raise InvalidFile(wanted.name, f"line {step.line}: {problem}") from None
+        contents = {path: Content(self._blob_path(entries[source].sha256)) for path, source in placed.items()}
+        return write_layer(self._layout, key, title, contents, folders_above(below, placed))
 
 
 def _begin(base: Base) -> _State:
@@ -176,7 +187,7 @@ def _ports(word: str) -> list[str]:
     return [f"{port}{slash}{protocol}" for port in range(int(first), int(last or first) + 1)]
 
 
-def _write(layout: OciLayout, state: _State) -> str:
+def _write(layout: OciLayout, state: _State, annotations: Mapping[str, str] = {}) -> str:
     config: dict[str, Any] = {
         **{key: state.config[key] for key in ("architecture", "os", "variant") if key in state.config},
         "created": CREATED,
@@ -189,6 +200,7 @@ def _write(layout: OciLayout, state: _State) -> str:
         "mediaType": MANIFEST,
         "config": Descriptor(CONFIG, *layout.add_json(config)).json(),
         "layers": [layer.described() for layer in state.layers],
+        **({"annotations": dict(annotations)} if annotations else {}),
     }
     return layout.add_json(manifest)[0]
 

@@ -1,28 +1,35 @@
-"""Finds the container engine of this machine: the first socket that answers."""
+"""Finds the container engine of this machine: the one that DOCKER_HOST names, else the first socket that answers."""
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from argosy.errors import Error, InvalidOption
+from argosy.images.docker.engine import Engine
 
 
 def candidates(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """Where engines listen, in the order in which they are asked."""
+    """Where engines listen, in the order in which they are asked. Whoever names one means no other."""
+    if named := environ.get("DOCKER_HOST"):
+        return [named]
     runtime = environ.get("XDG_RUNTIME_DIR")
     paths = [
         "/var/run/docker.sock",
         *([f"{runtime}/podman/podman.sock"] if runtime else []),
         "/run/podman/podman.sock",
     ]
-    named = [environ["DOCKER_HOST"]] if environ.get("DOCKER_HOST") else []
-    return [*named, *(f"unix://{path}" for path in paths)]
+    return [f"unix://{path}" for path in paths]
 
 
-def find_socket(
-    option: str, given: str, knock: Callable[[str], object], advice: str, environ: Mapping[str, str] = os.environ
-) -> str:
-    """The URL of the first engine for which `knock` raises nothing. Raises InvalidOption for `option`."""
+def knock(url: str) -> None:
+    """Raises EngineFailed where no engine answers."""
+    with contextlib.closing(Engine(url)) as engine:
+        engine.ping()
+
+
+def find_socket(option: str, given: str, advice: str, environ: Mapping[str, str] = os.environ) -> str:
+    """The URL of the first engine that answers. Raises InvalidOption for `option`."""
     tried = []
     for url in candidates(environ):
         if not url.startswith("unix://"):

@@ -1,163 +1,167 @@
-"""The Docker or Podman that builds: found by its socket, driven through its API.
-
-A step runs as an `exec` in a container that only waits, so that what it is given for the way (proxies, credentials) is
-in no container's configuration and in no image that is committed from it.
-"""
+"""One Docker or Podman of this machine, through its API: what builds and environments both ask of it."""
 
 import contextlib
-import os
-import select
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import IO, Any
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
-from argosy.errors import EngineFailed, Error
-from argosy.images.docker.discovery import find_socket
+from argosy.errors import EngineFailed, EngineUnreachable, Error
 
-_TIMEOUT_S = 600
-# A step may be silent for hours; whoever waits wants to look up now and then.
-_SILENCE_MS = 1000
-_LABEL = "io.argosy.build"
-_REPOSITORY = "localhost/argosy-build"
-_WAIT = "while :; do sleep 1000; done"
-# Both outputs through one pipe, so that lines come in the order in which they were written.
-_IN_ORDER = ("/bin/sh", "-c", 'exec "$@" 2>&1', "step")
+# For what moves an image.
+LOAD_TIMEOUT_S = 600.0
+_PING_TIMEOUT_S = 5.0
 _FULL = ("no space left on device", "disk quota exceeded")
-# In the engine's own /dev, which is in memory: no trace of the mount comes into a layer.
-HANDED = "/dev/argosy"
 
 
-def find_engine(environ: Mapping[str, str] = os.environ) -> "Engine":
-    """The first that answers: DOCKER_HOST's, else Docker's or Podman's socket. Raises InvalidOption."""
-    advice = (
-        "set DOCKER_HOST=unix:///path/to.sock before `argosy up`, or build without an engine and without steps: "
-        "--builder oci"
-    )
-    return Engine(find_socket("--builder", "docker", lambda url: Engine(url).close(), advice, environ))
+@dataclass(frozen=True)
+class About:
+    """`kind` is Docker or Podman, `store` the folder of its images, `cpu` and `memory` whether it can limit them.
+
+    `architecture` is called as in images: amd64, arm64.
+    """
+
+    kind: str
+    version: str
+    api: str
+    store: str
+    architecture: str
+    rootless: bool
+    cpu: bool
+    memory: bool
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.version}{', rootless' if self.rootless else ''}"
 
 
 class Engine:
-    """One engine. Methods raise EngineFailed."""
+    """Thread-safe. Methods raise EngineUnreachable when it does not answer, else EngineFailed.
+
+    `down` says since the last call why it does not answer; then other calls than `ping` give up at once. `meanwhile` is
+    what the error tells of the consequences, `timeout_s` how long other calls may take.
+    """
+
+    timeout_s = 20.0
+    meanwhile = "Replicas that run go on, none can be started or ended."
 
     def __init__(self, url: str) -> None:
-        import docker
-
         self.url = url
-        with self._asking("be asked"):
-            self._api: Any = docker.APIClient(url, version="auto", timeout=_TIMEOUT_S)
-            self.architecture = str(self._api.version().get("Arch", ""))
+        self.down: EngineUnreachable | None = None
+        self._guard = threading.Lock()
+        self._clients: dict[float, Any] = {}
 
-    def load(self, tag: str, content: Iterator[bytes]) -> None:
-        """An archive whose image has the name of `tag`."""
-        with self._asking("load the base"):
-            for line in self._api.load_image(content):
-                if isinstance(line, dict) and line.get("error"):
-                    raise self._refusal("load the base", str(line["error"]))
-            self._api.inspect_image(image_name(tag))
-
-    @contextlib.contextmanager
-    def container(self, tag: str, build: str, handed: Path) -> Iterator[str]:
-        """A waiting container of the image; `handed` lies there at HANDED, to be read. It is gone afterwards."""
-        with self._asking("start a container"):
-            made = self._api.create_container(
-                image_name(tag),
-                command=["-c", _WAIT],
-                entrypoint=["/bin/sh"],
-                user="0",
-                labels={_LABEL: build},
-                host_config=self._api.create_host_config(
-                    binds={str(handed): {"bind": HANDED, "mode": "ro,Z"}},
-                    # A step reaches what the control plane reaches: proxies and indexes on this machine too.
-                    network_mode="host",
-                ),
-            )
-            container = str(made["Id"])
-        try:
-            with self._asking("start a container"):
-                self._api.start(container)
-            yield container
-        finally:
-            with contextlib.suppress(EngineFailed), self._asking("remove a container"):
-                self._api.remove_container(container, v=True, force=True)
-
-    def run(self, container: str, command: Sequence[str], variables: Mapping[str, str]) -> Generator[bytes, None, int]:
-        """What it writes, as it comes, and nothing each second; the generator's value is the exit code."""
-        with self._asking("run a step"):
-            made = self._api.exec_create(
-                container, [*_IN_ORDER, *command], environment=dict(variables), user="0", workdir="/", stdin=False
-            )
-            yield from self._written(made["Id"])
-            code = self._api.exec_inspect(made["Id"])["ExitCode"]
-            if code is None:
-                raise self._refusal("run a step", "it was ended from outside")
-            return int(code)
-
-    def commit(self, container: str, tag: str, into: IO[bytes]) -> list[str]:
-        """The diff ids of the container's layers; their archive as `docker save` writes it goes into a file."""
-        with self._asking("save a step"):
-            self._api.commit(container, repository=_REPOSITORY, tag=tag)
-            for piece in self._api.get_image(image_name(tag)):
-                into.write(piece)
-            return [str(diff_id) for diff_id in self._api.inspect_image(image_name(tag))["RootFS"]["Layers"]]
-
-    def clean(self, build: str) -> None:
-        """Remove what a build has left behind: its containers, and its images."""
-        with self._asking("clean up"):
-            for found in self._api.containers(all=True, filters={"label": f"{_LABEL}={build}"}):
-                self._api.remove_container(found["Id"], v=True, force=True)
-            names = [name for image in self._api.images() for name in image.get("RepoTags") or []]
-            # The newest first, since each is the parent of the next.
-            for name in sorted((n for n in names if n.startswith(f"{_REPOSITORY}:{build}-")), reverse=True):
-                self._api.remove_image(name, force=True)
+    def ping(self) -> None:
+        with self._asking("answer", knock=True) as api:
+            api(_PING_TIMEOUT_S).ping()
 
     def close(self) -> None:
-        self._api.close()
+        """Its connections; it can be used again."""
+        with self._guard:
+            clients, self._clients = self._clients, {}
+        for client in clients.values():
+            client.close()
 
-    def _written(self, exec_id: str) -> Iterator[bytes]:
-        """What `exec_start` of the package streams too, with the connection closed afterwards."""
-        from docker.utils import socket
+    def about(self) -> About:
+        with self._asking("tell about itself", knock=True) as api:
+            client = api(self.timeout_s)
+            version, info = client.version(), client.info()
+        parts = [str(part.get("Name", "")) for part in version.get("Components") or []]
+        return About(
+            "Podman" if any("podman" in part.lower() for part in parts) else "Docker",
+            str(version.get("Version", "")),
+            str(version.get("ApiVersion", "")),
+            str(info.get("DockerRootDir", "")),
+            str(version.get("Arch", "")),
+            any("rootless" in str(option) for option in info.get("SecurityOptions") or []),
+            bool(info.get("CpuCfsQuota")),
+            bool(info.get("MemoryLimit")),
+        )
 
-        frames: Any = socket.frames_iter
-        stream = self._api.exec_start(exec_id, socket=True)
-        try:
-            waiting = select.poll()
-            waiting.register(stream.fileno(), select.POLLIN)
-            pieces = frames(stream, tty=False)
-            while True:
-                while not waiting.poll(_SILENCE_MS):
-                    yield b""
-                try:
-                    yield next(pieces)[1]
-                except StopIteration:
-                    return
-        finally:
-            stream._response.close()
-            stream.close()
+    def has_image(self, tag: str) -> bool:
+        from docker.errors import NotFound
+
+        with self._asking(f"look for image {tag}") as api:
+            try:
+                api(self.timeout_s).inspect_image(tag)
+            except NotFound:
+                return False
+            return True
+
+    def load(self, content: Iterator[bytes]) -> None:
+        """An archive of an image, with the tag that is in it."""
+        with self._asking("load the image") as api:
+            for line in api(LOAD_TIMEOUT_S).load_image(content):
+                if isinstance(line, dict) and (problem := line.get("error")):
+                    raise self._refusal("load the image", str(problem))
+
+    def tags(self, repository: str) -> list[str]:
+        """The names of all images of a repository."""
+        with self._asking("list images") as api:
+            found = api(self.timeout_s).images()
+        names = [name for image in found for name in image.get("RepoTags") or []]
+        return [name for name in names if name.startswith(f"{repository}:")]
+
+    def remove_image(self, tag: str) -> None:
+        """Nothing happens when there is none, or a container has it."""
+        from docker.errors import APIError
+
+        with self._asking(f"remove image {tag}") as api:
+            try:
+                api(self.timeout_s).remove_image(tag)
+            except APIError as problem:
+                if problem.status_code not in (404, 409):
+                    raise
+
+    # -- how -----------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _asking(self, what: str) -> Iterator[None]:
+    def _asking(self, what: str, knock: bool = False) -> Iterator[Any]:
+        """Gives a function from a time-out to a client, and makes our errors of those of the block."""
         from docker.errors import APIError, DockerException
         from requests.exceptions import RequestException
 
+        if self.down is not None and not knock:
+            raise self.down.with_traceback(None)
         try:
-            yield
+            yield self._client
+            self.down = None
         except Error:
             raise
         except APIError as problem:
+            self.down = None
             raise self._refusal(what, str(problem.explanation or problem)) from problem
-        except (DockerException, RequestException) as problem:
-            raise EngineFailed(
-                self.url,
-                f"The container engine at {self.url} does not answer ({type(problem).__name__}). Start it again and "
-                "repeat the build: finished steps are kept.",
-            ) from problem
+        except (RequestException, DockerException, OSError) as problem:
+            self.down = EngineUnreachable(self.url, _innermost(problem), self.meanwhile)
+            raise self.down from problem
+
+    def _client(self, timeout_s: float) -> Any:
+        from docker import APIClient
+
+        with self._guard:
+            if timeout_s not in self._clients:
+                self._clients[timeout_s] = APIClient(self.url, version="auto", timeout=timeout_s)  # type: ignore[arg-type]
+            return self._clients[timeout_s]
 
     def _refusal(self, what: str, problem: str) -> EngineFailed:
-        text = f"The container engine at {self.url} could not {what}: {problem.strip().rstrip('.')}."
+        problem = problem.strip().rstrip(".")
         if any(word in problem.lower() for word in _FULL):
-            text += " Its image store is full: make room (`docker system df`, `docker image prune`), then repeat."
-        return EngineFailed(self.url, text)
+            return EngineFailed(
+                self.url,
+                f"The container engine at {self.url} could not {what}: its image store is full ({problem}). Make room "
+                "(`docker system df` or `podman system df` shows what takes it, `... image prune` removes what nothing "
+                "uses), then repeat.",
+            )
+        return EngineFailed(self.url, f"The container engine at {self.url} could not {what}: {problem}.")
 
 
-def image_name(tag: str) -> str:
-    return f"{_REPOSITORY}:{tag}"
+def _innermost(problem: BaseException) -> str:
+    """The system's own words are the shortest and clearest of a chain of wrappers."""
+    cause: BaseException | None = problem
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        inner = cause.args[1] if len(cause.args) > 1 and isinstance(cause.args[1], BaseException) else None
+        cause = inner or cause.__cause__ or cause.__context__
+    if "timed out" in str(problem).lower():
+        return "no answer in time"
+    return type(problem).__name__

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from argosy.errors import InvalidFile
-from argosy.images.docker.engine import HANDED
+from argosy.images.docker.build_engine import HANDED
 from argosy.manifests.uv import Index, redact
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "FTP_PROXY")
@@ -28,6 +28,7 @@ _TRUSTING = (
 )
 _INDEX = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
 _EXTRA = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL")
+_PASSWORD = re.compile(r"(?:^|\s)(?:password|account)\s+(\"(?:\\.|[^\"\\])*\"|\S+)")
 _SHORTEST_SECRET = 4
 
 
@@ -47,7 +48,8 @@ class Handed:
             (folder / name).chmod(0o644)
 
     def hide(self, line: str) -> str:
-        for secret in self.secrets:
+        # The longest first: one may be a part of another.
+        for secret in sorted(self.secrets, key=len, reverse=True):
             line = line.replace(secret, "***")
         return redact(line)
 
@@ -71,7 +73,7 @@ def handed(index: Index, environ: Mapping[str, str] = os.environ) -> Handed:
     if netrc:
         files["netrc"] = _read(netrc)
         variables["NETRC"] = f"{HANDED}/netrc"
-    return Handed(variables, files, _secrets(variables))
+    return Handed(variables, files, _long_enough(_in_urls(variables) | _in_netrc(files.get("netrc", b""))))
 
 
 def _indexes(index: Index, environ: Mapping[str, str]) -> dict[str, str]:
@@ -99,7 +101,7 @@ def _read(path: str) -> bytes:
         raise InvalidFile(path, f"cannot be read for the build steps: {problem.strerror}") from problem
 
 
-def _secrets(variables: Mapping[str, str]) -> frozenset[str]:
+def _in_urls(variables: Mapping[str, str]) -> set[str]:
     found = set()
     for value in variables.values():
         for word in value.split():
@@ -108,4 +110,17 @@ def _secrets(variables: Mapping[str, str]) -> frozenset[str]:
             except ValueError:
                 continue
             found |= {password, unquote(password)} if password else set()
-    return frozenset(secret for secret in found if len(secret) >= _SHORTEST_SECRET)
+    return found
+
+
+def _in_netrc(content: bytes) -> set[str]:
+    """As they are written there, and what programs read of quoted ones."""
+    found = set()
+    for word in _PASSWORD.findall(content.decode("utf-8", "surrogateescape")):
+        plain = word[1:-1] if len(word) > 1 and word[0] == word[-1] == '"' else word
+        found |= {word, plain, re.sub(r"\\(.)", r"\1", plain)}
+    return found
+
+
+def _long_enough(secrets: set[str]) -> frozenset[str]:
+    return frozenset(secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)

@@ -86,6 +86,11 @@ def sources_of(source: str, files: Collection[str]) -> dict[str, str]:
     return {path: path.removeprefix(folder) for path in sorted(files) if path.startswith(folder)}
 
 
+def is_ours(path: str) -> bool:
+    """Whether no COPY may put anything there."""
+    return any(path.rstrip("/") == ours or path.startswith(f"{ours}/") for ours in _OURS)
+
+
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
     """(number of the first line, the instruction in one line), without comments and empty lines."""
     begun, parts = 0, ""
@@ -112,8 +117,8 @@ def _step(line: int, text: str) -> Step:
         raise _Refused("only the backslash continues a line")
     if text.endswith(" \\"):
         raise _Refused("the last line ends in a backslash, and nothing follows")
-    word, _, rest = text.partition(" ") if " " in text else text.partition("\t")
-    name, rest = word.upper(), rest.strip()
+    word, rest = (*text.split(None, 1), "")[:2]
+    name = word.upper()
     if name in _REFUSED:
         raise _Refused(f"{name} cannot be used here: {_REFUSED[name]}")
     if name not in _READERS:
@@ -147,7 +152,7 @@ def _copy(rest: str) -> list[str]:
         raise _Refused("COPY cannot lead upwards with '..'")
     if not target.startswith("/"):
         raise _Refused(f"the target {target!r} must be absolute")
-    if any(target.rstrip("/") == ours or target.startswith(f"{ours}/") for ours in _OURS):
+    if is_ours(target):
         raise _Refused(f"nothing can be put into {target!r}; the scripts of the manifest are in the image anyway")
     if len(sources) > 1 and not target.endswith("/"):
         raise _Refused(f"the target of several files is a folder: write {target}/")

@@ -10,7 +10,17 @@ from typing import Any
 
 from argosy.errors import Error, InvalidFile, InvalidOption
 from argosy.images.oci.layers import BASE, TITLE, LayerBlob
-from argosy.images.oci.layout import INDEX, MANIFEST, TAR, Descriptor, Malformed, OciLayout
+from argosy.images.oci.layout import (
+    BASE_DIGEST,
+    BASE_NAME,
+    INDEX,
+    MANIFEST,
+    STEPS,
+    TAR,
+    Descriptor,
+    Malformed,
+    OciLayout,
+)
 from argosy.images.oci.platforms import Platform, platform_of_machine
 from argosy.images.oci.pythons import Findings, look_into
 from argosy.images.oci.sources import Source, open_source
@@ -25,7 +35,7 @@ Pull = Callable[[str, Sequence[str], OciLayout], str]
 
 @dataclass(frozen=True)
 class Base:
-    """A base for one platform. `digest` is that platform's manifest.
+    """A base for one platform. `digest` is that platform's manifest, also when steps made it out of another base.
 
     `python` is a path in the image, empty when none is needed.
     """
@@ -35,8 +45,18 @@ class Base:
     layers: list[LayerBlob]
     config: dict[str, Any]
     python: str = ""
-    # What the manifest of an image on it says besides.
+    # What the manifest of an image on it says besides: where it came from, when steps made it.
     annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> str:
+        """The digest of what the steps ran on, its own when there were none."""
+        return self.annotations.get(BASE_DIGEST, self.digest)
+
+    @property
+    def steps(self) -> str:
+        """Empty when there were none."""
+        return self.annotations.get(STEPS, "")
 
 
 class Bases:
@@ -110,7 +130,7 @@ class Bases:
         config = self._layout.json(str(manifest["config"]["digest"]))
         layers = _layers(reference, manifest, config)
         _check_platform(reference, config, platform)
-        return Base(reference, chosen, layers, config)
+        return Base(reference, chosen, layers, config, annotations=_annotations(manifest))
 
     def _findings(self, digest: str, layers: list[LayerBlob]) -> Findings:
         key = f"base-{digest.removeprefix('sha256:')}"
@@ -187,6 +207,14 @@ def _media_type(media_type: str) -> str:
     return {_DOCKER_LAYER: f"{TAR}+gzip", "application/vnd.docker.image.rootfs.diff.tar": TAR}.get(
         media_type, media_type
     )
+
+
+def _annotations(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Those that go along with steps."""
+    found = manifest.get("annotations")
+    if not isinstance(found, dict) or STEPS not in found:
+        return {}
+    return {key: str(found[key]) for key in (BASE_DIGEST, BASE_NAME, STEPS) if key in found}
 
 
 def _check_platform(reference: str, config: dict[str, Any], platform: Platform) -> None:

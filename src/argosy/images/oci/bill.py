@@ -4,6 +4,7 @@ Nothing in it depends on a clock or on chance: it has no time, and its serial nu
 """
 
 import json
+from hashlib import sha256
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -13,6 +14,7 @@ from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
+from argosy.images.oci.base import Base
 from argosy.images.oci.platforms import Platform
 from argosy.images.oci.provenance import installed
 from argosy.images.plan import ModelContent, Plan
@@ -23,9 +25,9 @@ _ALGORITHMS = {"sha256": HashAlgorithm.SHA_256, "sha384": HashAlgorithm.SHA_384,
 
 
 def bill(
-    manifest: Manifest, models: list[ModelContent], plan: Plan, platform: Platform, base: str, digest: str
+    manifest: Manifest, models: list[ModelContent], plan: Plan, platform: Platform, base: Base, digest: str
 ) -> dict[str, Any]:
-    """`base` and `digest` are those of the base's and the image's manifest for the platform."""
+    """`digest` is that of the image's manifest for the platform."""
     image = Component(
         name="image",
         type=ComponentType.CONTAINER,
@@ -38,13 +40,8 @@ def bill(
         ],
     )
     parts = [
-        Component(
-            name="base",
-            type=ComponentType.CONTAINER,
-            version=base,
-            bom_ref=f"base@{base}",
-            hashes=[HashType(alg=HashAlgorithm.SHA_256, content=base.removeprefix("sha256:"))],
-        ),
+        _container("base", base.origin),
+        *([_text("docker steps", base.steps), _container("base with steps", base.digest)] if base.steps else []),
         Component(
             name="argosy-serving",
             type=ComponentType.LIBRARY,
@@ -65,6 +62,22 @@ def bill(
     made.register_dependency(image, parts)
     found: dict[str, Any] = json.loads(JsonV1Dot6(made).output_as_string())
     return found
+
+
+def _container(name: str, digest: str) -> Component:
+    return Component(
+        name=name,
+        type=ComponentType.CONTAINER,
+        version=digest,
+        bom_ref=f"{name}@{digest}",
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=digest.removeprefix("sha256:"))],
+    )
+
+
+def _text(name: str, text: str) -> Component:
+    content = sha256(text.encode()).hexdigest()
+    hashes = [HashType(alg=HashAlgorithm.SHA_256, content=content)]
+    return Component(name=name, type=ComponentType.FILE, bom_ref=name, hashes=hashes)
 
 
 def _package(entry: Entry) -> Component:

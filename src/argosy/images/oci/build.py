@@ -21,7 +21,7 @@ from typing import Any
 from argosy.images.conda import locked_packages
 from argosy.images.oci.base import Base
 from argosy.images.oci.layers import Content, LayerBlob, known_layer, layer_key, link_to, write_layer
-from argosy.images.oci.layout import CONFIG, INDEX, MANIFEST, Descriptor, OciLayout, canonical
+from argosy.images.oci.layout import BASE_DIGEST, CONFIG, INDEX, MANIFEST, Descriptor, OciLayout, canonical
 from argosy.images.oci.packages import PREFIX, PYTHON, Packages
 from argosy.images.oci.platforms import Platform
 from argosy.images.plan import ModelContent, Plan, image_json
@@ -72,7 +72,7 @@ class OciBuilder:
             "mediaType": MANIFEST,
             "config": Descriptor(CONFIG, config_digest, config_size).json(),
             "layers": [layer.described() for layer in (*base.layers, *layers)],
-            "annotations": {"org.opencontainers.image.base.digest": base.digest, **base.annotations},
+            "annotations": {BASE_DIGEST: base.digest, **base.annotations},
         }
         digest, size_bytes = self._layout.add_json(manifest)
         return Descriptor(MANIFEST, digest, size_bytes, platform.name)

@@ -1,17 +1,16 @@
 """Images of manifests as OCI: base, plan, layers, index, row, in that order, so that nothing is half registered."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from argosy.errors import InvalidOption, StorageFailed
-from argosy.images.docker.build import BASE_DIGEST, BASE_NAME, STEPS, DockerBuilder, DockerSteps
+from argosy.images.docker.build import DockerBuilder, DockerSteps
 from argosy.images.docker.log import BuildLog, forget_log, read_log
 from argosy.images.oci.attachments import BILL_TYPE, PROVENANCE_TYPE, attach
-from argosy.images.oci.base import LOCAL_KINDS, Base, Bases, Pull
+from argosy.images.oci.base import Base, Bases, Pull
 from argosy.images.oci.build import OciBuilder, Recipe
 from argosy.images.oci.described import layer_titles
-from argosy.images.oci.layout import OciLayout
+from argosy.images.oci.layout import BASE_DIGEST, OciLayout
 from argosy.images.oci.platforms import Platform, parse_platforms
 from argosy.images.oci.provenance import provenance
 from argosy.images.plan import plan
@@ -93,9 +92,7 @@ class OciImages:
     ) -> Base:
         index = self._index(manifest)
         derived = self._docker.derive(base, platform, steps, manifest.recipe.files, index, name, log)
-        made = self._bases.open(base.reference, derived, platform, _python(manifest))
-        names = {} if base.reference.startswith(LOCAL_KINDS) else {BASE_NAME: base.reference}
-        return replace(made, annotations={BASE_DIGEST: base.digest, STEPS: steps.text, **names})
+        return self._bases.open(base.reference, derived, platform, _python(manifest))
 
     def _index(self, manifest: Manifest) -> Index:
         named = Dependencies(
@@ -123,7 +120,7 @@ class OciImages:
         from argosy.images.oci.bill import bill
 
         for each, on, platform in zip(built, bases, wanted, strict=True):
-            facts = (manifest, models, made, platform, on.digest, each.digest)
+            facts = (manifest, models, made, platform, on, each.digest)
             attach(self.layout, each, {BILL_TYPE: bill(*facts), PROVENANCE_TYPE: provenance(*facts)})
             say(f"{each.platform}: {each.digest}")
         image = self._images.create(name, manifest, made, description)
@@ -181,7 +178,7 @@ class OciImages:
             OciLayer(str(layer["digest"]), int(layer["size"]), title)
             for layer, title in zip(manifest["layers"], titles, strict=True)
         ]
-        base = str((manifest.get("annotations") or {}).get("org.opencontainers.image.base.digest", ""))
+        base = str((manifest.get("annotations") or {}).get(BASE_DIGEST, ""))
         return OciImage(platform, digest, base, layers)
 
 

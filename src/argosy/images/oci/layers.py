@@ -1,6 +1,7 @@
 """Layers: tar files that depend on nothing but what is in them.
 
-Entries are sorted, belong to root, and have time 0 and one of two modes; PAX headers stand only where a name needs one.
+Entries are sorted, belong to root, and have time 0 and one of two modes, but for folders that are what they were below;
+PAX headers stand only where a name needs one.
 A layer is stored uncompressed. Its digest is then the same on any machine, while what a compressor writes differs
 between its versions (zlib, zlib-ng, libzstd); models hardly shrink; and building costs no more than copying. A layer
 whose content is known already is not written again.
@@ -34,6 +35,15 @@ class Content:
     link: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Mode and owner of a folder."""
+
+    mode: int = 0o755
+    uid: int = 0
+    gid: int = 0
+
+
 @dataclass(frozen=True)
 class LayerBlob:
     """A layer in the layout. `diff_id` is the digest of the tar, whatever the blob is packed with."""
@@ -64,20 +74,26 @@ def known_layer(layout: OciLayout, key: str, title: str) -> LayerBlob | None:
     return LayerBlob(Descriptor(TAR, known["digest"], known["size"]), known["digest"], title)
 
 
-def write_layer(layout: OciLayout, key: str, title: str, files: Mapping[str, Content]) -> LayerBlob:
-    """A layer of `files` by their path in the image (`opt/argosy/...`), streamed into the layout."""
-    digest, size_bytes = layout.add(tar_of(files))
+def write_layer(
+    layout: OciLayout, key: str, title: str, files: Mapping[str, Content], folders: Mapping[str, Folder] = {}
+) -> LayerBlob:
+    """A layer of `files` by their path in the image (`opt/argosy/...`), streamed into the layout.
+
+    `folders` are those that lower layers have: a layer that names a folder says anew what it is.
+    """
+    digest, size_bytes = layout.add(tar_of(files, folders))
     layout.remember(key, {"digest": digest, "size": size_bytes})
     return LayerBlob(Descriptor(TAR, digest, size_bytes), digest, title)
 
 
-def tar_of(files: Mapping[str, Content]) -> Iterator[bytes]:
-    """The archive of these files by their path."""
+def tar_of(files: Mapping[str, Content], folders: Mapping[str, Folder] = {}) -> Iterator[bytes]:
+    """The archive of these files by their path, and of the folders they lie in."""
     for path in _sorted(files):
         content = files.get(path)
         entry = tarfile.TarInfo(path)
         if content is None:
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            folder = folders.get(path, Folder())
+            entry.type, entry.mode, entry.uid, entry.gid = tarfile.DIRTYPE, folder.mode, folder.uid, folder.gid
         elif content.link:
             entry.type, entry.mode, entry.linkname = tarfile.SYMTYPE, 0o777, content.link
         else:

@@ -32,6 +32,9 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 SUBJECT = "io.argosy.subject"
 REF_NAME = "org.opencontainers.image.ref.name"
+# Annotations of an image: what it stands on, and the steps that ran on that before anything else.
+BASE_NAME, BASE_DIGEST = "org.opencontainers.image.base.name", "org.opencontainers.image.base.digest"
+STEPS = "io.argosy.docker.steps"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LARGEST_JSON_BYTES = 16 << 20
 

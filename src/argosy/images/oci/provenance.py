@@ -3,11 +3,13 @@
 It is not signed: it tells what the builder says, to those who trust where the image comes from.
 """
 
+from hashlib import sha256
 from typing import Any
 
 from packaging.markers import Marker, default_environment
 
 from argosy.images.oci.attachments import PREDICATE
+from argosy.images.oci.base import Base
 from argosy.images.oci.platforms import Platform
 from argosy.images.plan import ModelContent, Plan
 from argosy.manifests.lock import Entry, read_entries
@@ -15,11 +17,13 @@ from argosy.records import Lock, Manifest
 
 
 def provenance(
-    manifest: Manifest, models: list[ModelContent], plan: Plan, platform: Platform, base: str, digest: str
+    manifest: Manifest, models: list[ModelContent], plan: Plan, platform: Platform, base: Base, digest: str
 ) -> dict[str, Any]:
-    """`base` and `digest` are those of the base's and the image's manifest for the platform."""
+    """`digest` is that of the image's manifest for the platform."""
+    builder = "docker" if base.steps else "oci"
     materials = [
-        {"name": "base", "digest": {"sha256": base.removeprefix("sha256:")}},
+        {"name": "base", "digest": {"sha256": base.origin.removeprefix("sha256:")}},
+        *(_steps(base) if base.steps else []),
         *(
             {"name": f"code/{entry.path}", "digest": {"sha256": entry.sha256}}
             for entry in sorted(manifest.recipe.files, key=lambda entry: entry.path)
@@ -41,10 +45,10 @@ def provenance(
         "predicateType": PREDICATE,
         "predicate": {
             "buildDefinition": {
-                "buildType": "urn:argosy:build:oci:1",
+                "buildType": f"urn:argosy:build:{builder}:1",
                 "externalParameters": {
                     "manifest": manifest.digest,
-                    "base": base,
+                    "base": base.origin,
                     "platform": platform.name,
                     "python": manifest.recipe.lock.python,
                 },
@@ -52,10 +56,21 @@ def provenance(
                 "resolvedDependencies": materials,
             },
             "runDetails": {
-                "builder": {"id": "urn:argosy:builder:oci", "version": {"argosy": plan.labels["io.argosy.serving"]}}
+                "builder": {
+                    "id": f"urn:argosy:builder:{builder}",
+                    "version": {"argosy": plan.labels["io.argosy.serving"]},
+                }
             },
         },
     }
+
+
+def _steps(base: Base) -> list[dict[str, Any]]:
+    """What ran, and what came of it: running it again gives something else."""
+    return [
+        {"name": "docker steps", "digest": {"sha256": sha256(base.steps.encode()).hexdigest()}},
+        {"name": "base with steps", "digest": {"sha256": base.digest.removeprefix("sha256:")}},
+    ]
 
 
 def installed(lock: Lock, platform: Platform) -> list[Entry]:

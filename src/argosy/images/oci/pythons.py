@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, cast
 
 from argosy.errors import InvalidFile
-from argosy.images.oci.layers import LayerBlob
+from argosy.images.oci.layers import Folder, LayerBlob
 from argosy.images.oci.layout import OciLayout
 
 _NAME = re.compile(r"(?:.*/)?python3\.\d+")
@@ -46,30 +46,31 @@ class Findings:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class _File:
+@dataclass(frozen=True, slots=True)
+class File:
     """`link` is a symbolic link's target; `head` the first bytes of what may be a Python."""
 
     link: str = ""
     executable: bool = False
     head: bytes = b""
+    folder: Folder | None = None
 
 
 def look_into(layout: OciLayout, layers: list[LayerBlob]) -> Findings:
     """Raises InvalidFile for a layer that cannot be read, or is not what the config says."""
-    files: dict[str, _File] = {}
+    files: dict[str, File] = {}
     for layer in layers:
-        _apply(layout, layer, files)
+        apply(layout, layer, files)
     musl = any(_MUSL.fullmatch(path) for path in files) and not any(p.endswith("/libc.so.6") for p in files)
     return Findings([found for folder in _FOLDERS for found in _pythons(files, folder)], musl)
 
 
-def _pythons(files: Mapping[str, _File], folder: str) -> list[BasePython]:
-    real = _resolve(files, folder)
+def _pythons(files: Mapping[str, File], folder: str) -> list[BasePython]:
+    real = resolve(files, folder)
     names = sorted(p for p in files if posixpath.dirname(p) == real and _NAME.fullmatch(p))
     found = []
     for path in names:
-        file = files.get(_resolve(files, path))
+        file = files.get(resolve(files, path) or "")
         if file is not None and file.executable:
             elf = file.head.startswith(b"\x7fELF") and len(file.head) == _ELF_HEADER_BYTES
             machine = struct.unpack_from("<H", file.head, 18)[0] if elf else 0
@@ -78,8 +79,8 @@ def _pythons(files: Mapping[str, _File], folder: str) -> list[BasePython]:
     return found
 
 
-def _resolve(files: Mapping[str, _File], path: str) -> str:
-    """Follow the symbolic links in every part of `path`, within the image."""
+def resolve(files: Mapping[str, File], path: str) -> str | None:
+    """Follow the symbolic links in every part of `path`, within the image; None when they lead in a circle."""
     done, rest = "", path.split("/")
     for _ in range(_LONGEST_CHAIN * 4):
         if not rest:
@@ -97,10 +98,11 @@ def _resolve(files: Mapping[str, _File], path: str) -> str:
         else:
             done = "" if link.startswith("/") else done
             rest = [*link.split("/"), *rest]
-    return ""
+    return None
 
 
-def _apply(layout: OciLayout, layer: LayerBlob, files: dict[str, _File]) -> None:
+def apply(layout: OciLayout, layer: LayerBlob, files: dict[str, File]) -> None:
+    """Put a layer on top of `files`, by their path without a slash in front. Raises InvalidFile."""
     digest = layer.descriptor.digest
     with layout.open(digest) as raw:
         try:
@@ -118,7 +120,7 @@ def _apply(layout: OciLayout, layer: LayerBlob, files: dict[str, _File]) -> None
         )
 
 
-def _take(tar: tarfile.TarFile, entry: tarfile.TarInfo, files: dict[str, _File], own: set[str]) -> None:
+def _take(tar: tarfile.TarFile, entry: tarfile.TarInfo, files: dict[str, File], own: set[str]) -> None:
     path = posixpath.normpath("/" + entry.name).lstrip("/")
     folder, name = posixpath.split(path)
     if name == _OPAQUE:
@@ -129,26 +131,29 @@ def _take(tar: tarfile.TarFile, entry: tarfile.TarInfo, files: dict[str, _File],
             files.pop(gone, None)
         _remove(files, gone, own)
     elif entry.isdir():
-        files.pop(path, None)  # a folder in the place of a file or link
+        own.add(path)
+        files[path] = File(folder=Folder(entry.mode & 0o7777, entry.uid, entry.gid))
     else:
         own.add(path)
+        if path in files and files[path].folder:
+            _remove(files, path, own)
         if entry.islnk():
-            files[path] = files.get(posixpath.normpath("/" + entry.linkname).lstrip("/"), _File())
+            files[path] = files.get(posixpath.normpath("/" + entry.linkname).lstrip("/"), File())
         else:
             files[path] = _file(tar, entry, path)
 
 
-def _file(tar: tarfile.TarFile, entry: tarfile.TarInfo, path: str) -> _File:
+def _file(tar: tarfile.TarFile, entry: tarfile.TarInfo, path: str) -> File:
     if entry.issym():
-        return _File(link=entry.linkname)
+        return File(link=entry.linkname)
     head = b""
     if entry.isfile() and _NAME.fullmatch(path):
         content = tar.extractfile(entry)
         head = content.read(_ELF_HEADER_BYTES) if content else b""
-    return _File("", entry.isfile() and bool(entry.mode & 0o111), head)
+    return File("", entry.isfile() and bool(entry.mode & 0o111), head)
 
 
-def _remove(files: dict[str, _File], folder: str, own: set[str]) -> None:
+def _remove(files: dict[str, File], folder: str, own: set[str]) -> None:
     """What lower layers put below `folder`; what the layer at work has put there stays."""
     for path in [p for p in files if p.startswith(f"{folder}/" if folder else "") and p not in own]:
         del files[path]

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from argosy.errors import InvalidFile, InvalidOption
 from argosy.images.oci.layout import CONFIG, MANIFEST, REF_NAME, TAR, Descriptor, canonical, parse_json
@@ -211,6 +211,12 @@ def _text(tar: tarfile.TarFile, found: Mapping[str, tarfile.TarInfo], name: str)
 
 
 def read_member(tar: tarfile.TarFile, found: Mapping[str, tarfile.TarInfo], name: str) -> Iterator[bytes]:
+    """As `open_member`, in pieces."""
+    with open_member(tar, found, name) as stream:
+        yield from pieces(stream)
+
+
+def open_member(tar: tarfile.TarFile, found: Mapping[str, tarfile.TarInfo], name: str) -> IO[bytes]:
     """Raises InvalidFile when there is no such file. Links within the archive are followed (Docker makes some)."""
     entry = found.get(name)
     for _ in range(_LONGEST_CHAIN):
@@ -221,6 +227,9 @@ def read_member(tar: tarfile.TarFile, found: Mapping[str, tarfile.TarInfo], name
     stream = tar.extractfile(entry) if entry is not None and entry.isfile() else None
     if stream is None:
         raise InvalidFile("the archive", f"has no file {name}")
-    with stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            yield chunk
+    return stream
+
+
+def pieces(stream: IO[bytes]) -> Iterator[bytes]:
+    while chunk := stream.read(_CHUNK_BYTES):
+        yield chunk

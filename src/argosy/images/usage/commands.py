@@ -1,4 +1,8 @@
-"""The commands that run an image, to be typed or pasted on the machine where it shall run."""
+"""The commands that run an image, to be typed or pasted on the machine where it shall run.
+
+A value is a variable of the shell and goes from there by pipe or environment, so that no list of processes shows it:
+`printf` is the shell's own.
+"""
 
 import json
 import shlex
@@ -12,7 +16,7 @@ _JSON = "Content-Type: application/json"
 
 
 def prepare(place: Place) -> list[str]:
-    """Values for the variables; they are read from the shell, so that no list of processes shows them."""
+    """Values for the variables."""
     others = [f"export {name}=..." for name in place.variables if name != KEYS]
     return [f'export {KEYS}="$(openssl rand -hex 32)"', *others]
 
@@ -41,16 +45,17 @@ def run(place: Place, program: str) -> str:
 def ask(place: Place) -> str:
     """A request with the manifest's first sample, of the container on this machine."""
     body = "..." if place.sample is None else json.dumps(place.sample, ensure_ascii=False)
-    headers = f'-H "Authorization: Bearer ${KEYS}" -H {shlex.quote(_JSON)}'
-    return f"curl {headers} -d {shlex.quote(body)} http://127.0.0.1:{place.port}/score"
+    key = f"printf 'Authorization: Bearer %s' \"${KEYS}\""
+    return f"{key} | curl -H @- -H {shlex.quote(_JSON)} -d {shlex.quote(body)} http://127.0.0.1:{place.port}/score"
 
 
 def kubernetes(place: Place, again: Sequence[str]) -> list[str]:
     missing = [] if place.pulled else ["# its nodes pull it: push it to a registry, and name it there with --reference"]
-    literals = " ".join(f'--from-literal={name}="${name}"' for name in place.variables)
+    # From a name alone kubectl takes the value of its environment.
+    names = f"printf '%s\\n' {' '.join(place.variables)}"
     return [
         *missing,
-        f"kubectl create secret generic {secret_name(place)} {literals}",
+        f"{names} | kubectl create secret generic {secret_name(place)} --from-env-file=/dev/stdin",
         f"{shlex.join([*again, '--format', 'kubernetes'])} | kubectl apply -f -",
         f"kubectl rollout status deployment/{place.plain_name}",
         f"kubectl port-forward service/{place.plain_name} {place.port}:{place.port}",
@@ -59,9 +64,12 @@ def kubernetes(place: Place, again: Sequence[str]) -> list[str]:
 
 def iot_edge(place: Place, again: Sequence[str]) -> list[str]:
     names = " ".join(f"${name}" for name in place.variables)
+    # The tool reads nothing but a file: nobody else may, and it does not stay.
+    written = f"{shlex.join([*again, '--format', 'iot-edge'])} | envsubst '{names}' > deployment.json"
     return [
-        f"{shlex.join([*again, '--format', 'iot-edge'])} | envsubst '{names}' > deployment.json",
+        f"rm -f deployment.json; (umask 077; {written})",
         "az iot edge set-modules --hub-name HUB --device-id DEVICE --content deployment.json",
+        "rm deployment.json",
     ]
 
 
