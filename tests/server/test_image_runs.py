@@ -44,6 +44,7 @@ class Runs:
         self.home, self.shelf = home, shelf
         runtime = home.path / "runtime"
         (runtime / "argosy_serving").mkdir(parents=True)
+        (runtime / "argosy_serving" / "__init__.py").write_text("")
         (runtime / "argosy_serving" / "__main__.py").write_text(SOURCE)
         (home.path / "image.json").write_text("{}")
         self.layout = OciLayout(home.oci)
