@@ -224,7 +224,7 @@ class Engine:
         return client.create_host_config(
             binds={str(path): {"bind": inside, "mode": "rw,Z"} for path, inside in order.mounts.items()},
             read_only=True,
-            # The one writable place of its own; libraries that compile at run time execute from there.
+            # Where it may write; libraries that compile at run time execute from there.
             tmpfs={"/tmp": "rw,exec,nosuid,nodev,mode=1777"},  # noqa: S108
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
