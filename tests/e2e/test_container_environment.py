@@ -1,5 +1,6 @@
 """Replicas in containers: a real Podman and a real Docker do what processes do, and fail as engines do."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 
 from argosy.environments.container.images import EngineImages
@@ -23,6 +25,7 @@ from e2e.running import SCORE, Argosy, RecipeFolder
 
 SECRET = "never in an image: 6c1d9f"
 HUNGRY = """
+import errno
 import os
 
 def init():
@@ -32,8 +35,15 @@ def run(numbers):
     if numbers[0] == -1:
         return len(bytearray(os.urandom(1 << 20) * 600))
     if numbers[0] == -2:
-        return [os.getuid(), os.environ["TOKEN"], open("/proc/self/status").read(), os.access("/opt/argosy", os.W_OK)]
+        return [os.getuid(), os.environ["TOKEN"], open("/proc/self/status").read(), made("/opt/argosy/x")]
     return [2 * number for number in numbers]
+
+def made(folder):
+    try:
+        os.mkdir(folder)
+    except OSError as problem:
+        return errno.errorcode[problem.errno]
+    return "made"
 """
 CRASHING = "def init():\n    raise RuntimeError('no such weights')\n\ndef run(numbers):\n    return numbers\n"
 _PATIENCE_S = 90.0
@@ -85,6 +95,12 @@ class Box:
     def containers(self, name: str) -> set[str]:
         return self.engine.names(self.argosy.home, name)
 
+    def limits(self, name: str) -> set[tuple[float, int]]:
+        """(cores, bytes of memory) of its containers, as the engine has them."""
+        with contextlib.closing(docker.APIClient(self.engine.url)) as client:
+            found = [client.inspect_container(container)["HostConfig"] for container in self.containers(name)]
+        return {(one["NanoCpus"] / 1e9, one["Memory"]) for one in found}
+
     def replicas(self, name: str) -> set[str]:
         return {f"argosy-{replica['id']}" for replica in self.show(name)["replicas"]}
 
@@ -115,6 +131,7 @@ def test_one_service_from_a_model_file_to_nothing(box: Box) -> None:
     assert argosy.json("image", "show", shown["image"])["oci"]
     assert box.score("whole", 1, 2) == [2.0, 4.0]
     assert len(box.containers("whole")) == 2 and box.containers("whole") == box.replicas("whole")
+    assert box.limits("whole") == {(0.5, 300 << 20)}
     old = argosy.key("whole")
     argosy.ok("service", "keys", "whole", "--regenerate", "primary")
     assert call(shown["scoring_url"], {"numbers": [1]}, token=old).status == 401
@@ -163,9 +180,9 @@ def test_locked_in_and_out_of_memory(box: Box) -> None:
     token = argosy.home / "secret-token"
     token.write_text(SECRET)
     box.create("hungry", "--memory", "256M", "--secret", f"TOKEN=file:{token}", script=HUNGRY)
-    user, secret, status, writable = box.score("hungry", -2)
+    user, secret, status, made = box.score("hungry", -2)
     held = dict(line.split(":\t") for line in status.splitlines())
-    assert (user, secret, writable) == (65532, SECRET, False)
+    assert (user, secret, made) == (65532, SECRET, "EROFS"), "asked before its rights are: else it were EACCES"
     assert (held["CapEff"], held["CapBnd"], held["NoNewPrivs"]) == ("0" * 16, "0" * 16, "1")
     layout = OciLayout(argosy.home / "oci")
     for content in argosy.json("image", "show", box.show("hungry")["image"])["contents"]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from argosy.environments.container.engine import ContainerEngine, Found, Order, State
 from argosy.environments.container.engines import Engines
 from argosy.errors import EngineUnreachable
+from argosy.images.docker.engine import About
 
 URL = "unix:///fake.sock"
 
@@ -26,11 +27,12 @@ class Contained:
 
 @dataclass
 class FakeEngine(ContainerEngine):
-    """`dead`: it does not answer. `full`: no image can be loaded."""
+    """`dead`: it does not answer. `full`: no image can be loaded; `loses`: what is loaded is not there afterwards."""
 
     runtime: Path
     dead: bool = False
     full: bool = False
+    loses: bool = False
     images: set[str] = field(default_factory=set)
     containers: dict[str, Contained] = field(default_factory=dict)
 
@@ -39,6 +41,10 @@ class FakeEngine(ContainerEngine):
 
     def ping(self) -> None:
         self._answer()
+
+    def about(self) -> About:
+        self._answer()
+        return About("Fake", "1", "1.41", "/", "x86_64", rootless=False, cpu=True, memory=True)
 
     def has_image(self, tag: str) -> bool:
         self._answer()
@@ -51,6 +57,8 @@ class FakeEngine(ContainerEngine):
         archive = tarfile.open(fileobj=io.BytesIO(b"".join(content)))  # noqa: SIM115
         manifest = archive.extractfile("manifest.json")
         assert manifest is not None
+        if self.loses:
+            return
         self.images |= set(json.load(manifest)[0]["RepoTags"])
 
     def tags(self, repository: str) -> list[str]:

@@ -1,6 +1,8 @@
 """Replicas as containers: what lives is known without the engine, nothing is started twice, and nothing is left."""
 
+import logging
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from argosy.environments.container.images import EngineImages
 from argosy.environments.container.replica import shown
 from argosy.environments.container.target import ContainerTarget
 from argosy.environments.target import Container, Launch, Observed
-from argosy.errors import EngineFailed, EngineUnreachable
+from argosy.errors import EngineFailed, EngineUnreachable, StorageFailed
 from argosy.images.oci.layout import CONFIG, MANIFEST, Descriptor, OciLayout
 from argosy.services.logs import tail
 from argosy.settings import Home
@@ -63,6 +65,9 @@ class Harbour:
     def until(self, replica: str, state: str) -> Observed:
         wait_for(lambda: self.one(replica).state == state, f"{replica} {state}")
         return self.one(replica)
+
+    def own(self, replica: str) -> Path:
+        return self.home.run / "c" / replica.rpartition("-")[2]
 
     def sweep(self) -> None:
         self.target._sweep(URL)
@@ -160,7 +165,8 @@ def test_one_that_ends_while_the_engine_is_dead_is_gone_and_its_container_follow
     harbour.until(replica, "ready")
     harbour.engine.dead = True
     harbour.engine.containers[f"argosy-{replica}"].process.kill()
-    assert "does not tell why" in (harbour.until(replica, "gone").failure or "")
+    seen = harbour.until(replica, "gone")
+    assert seen.failure is None and "does not tell why" in seen.reason, "it is the engine's failure"
     harbour.target.forget(replica)
     assert harbour.target.observe("iris") == []
     harbour.engine.dead = False
@@ -208,6 +214,9 @@ def test_why_it_ended(harbour: Harbour) -> None:
     assert "removed by somebody else" in (seen[removed].failure or "")
     logged = tail(harbour.target.log_files("iris"), 100)
     assert any("more than its limit" in line and exhausted in line for line in logged), "its own last line"
+    ends = {path.stem for path in harbour.target.log_files("iris") if path.suffix == ".end"}
+    logs = harbour.home.logs / "services" / "iris"
+    assert {path.stem for path in logs.glob("*.end")} == ends >= {exhausted, killed}, "in no folder of a container's"
     assert (seen[broken].failure, seen[broken].deterministic) == ("init() raised", True)
 
 
@@ -237,6 +246,88 @@ def test_a_replica_cannot_lead_the_control_plane_to_other_files(harbour: Harbour
     (folder / "m" / "failure.json").symlink_to(secret)
     harbour.engine.containers[f"argosy-{replica}"].process.kill()
     assert "secret" not in (harbour.until(replica, "gone").failure or "")
+
+
+def test_what_it_told_itself_counts_though_the_engine_is_dead(harbour: Harbour) -> None:
+    replica = harbour.start()
+    harbour.until(replica, "ready")
+    harbour.engine.dead = True
+    (harbour.own(replica) / "m" / "failure.json").write_text('{"code": "init_failed", "reason": "no such weights"}')
+    harbour.engine.containers[f"argosy-{replica}"].process.kill()
+    seen = harbour.until(replica, "gone")
+    assert (seen.failure, seen.deterministic) == ("no such weights", True)
+
+
+def test_no_request_goes_where_a_replica_leads(harbour: Harbour) -> None:
+    """A link in place of its socket, to the engine's perhaps."""
+    replica = harbour.start()
+    harbour.until(replica, "ready")
+    elsewhere = harbour.home.path / "engine.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(elsewhere))
+        (harbour.own(replica) / "m" / "sock").symlink_to(elsewhere)
+        seen = harbour.until(replica, "gone")
+    assert "in the place of its socket" in (seen.failure or "")
+    harbour.target.forget(replica)
+    assert harbour.engine.containers == {}, "it does not run on"
+
+
+def test_folders_of_a_container_are_sticky(harbour: Harbour) -> None:
+    """So that it cannot replace what the control plane puts there."""
+    replica = harbour.start()
+    mounted = (harbour.own(replica) / "m", harbour.home.logs / "services" / "iris" / replica)
+    assert [folder.stat().st_mode & 0o7777 for folder in mounted] == [0o1777, 0o1777]
+
+
+def test_one_replica_does_not_keep_new_keys_from_the_others(harbour: Harbour) -> None:
+    hostile, good = harbour.start(), harbour.start()
+    for replica in (hostile, good):
+        harbour.until(replica, "ready")
+    settings = harbour.own(hostile) / "m" / "settings.json"
+    settings.unlink()
+    settings.mkdir()
+    with pytest.raises(StorageFailed, match=str(settings.parent)):
+        harbour.target.apply_settings("iris", {"generation": 7})
+    assert harbour.one(good).generation == 7
+
+
+def test_a_drain_that_needs_a_dead_engine_is_made_up_for(harbour: Harbour) -> None:
+    replica = harbour.start()
+    harbour.until(replica, "ready")
+    (harbour.own(replica) / "m" / "admin").unlink()
+    harbour.engine.dead = True
+    harbour.target.drain(replica, 0.0)
+    assert harbour.one(replica).state == "draining"
+    harbour.engine.dead = False
+    assert harbour.until(replica, "gone").failure is None
+
+
+def test_what_only_another_user_could_remove_is_told_once(
+    harbour: Harbour, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    replicas = [harbour.start(), harbour.start()]
+    for replica in replicas:
+        harbour.until(replica, "ready")
+        harbour.target.drain(replica, 30)
+        harbour.until(replica, "gone")
+    monkeypatch.setattr(shutil, "rmtree", lambda path, ignore_errors: None)
+    with caplog.at_level(logging.WARNING):
+        for replica in replicas:
+            harbour.target.forget(replica)
+    told = [line.getMessage() for line in caplog.records if "only their own user" in line.getMessage()]
+    assert len(told) == 1 and str(harbour.home.run / "c") in told[0]
+
+
+def test_logs_of_replicas_that_ended_long_ago_go(harbour: Harbour, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("argosy.environments.container.logs._KEEP", 1)
+    replicas = [harbour.start() for _ in range(2)]
+    for replica in replicas:
+        harbour.until(replica, "ready")
+        harbour.engine.containers[f"argosy-{replica}"].process.kill()
+        harbour.until(replica, "gone")
+        harbour.target.forget(replica)
+    left = {path.name for path in (harbour.home.logs / "services" / "iris").iterdir()}
+    assert left == {replicas[1], f"{replicas[1]}.end"}
 
 
 @pytest.mark.parametrize(("size", "text"), [(512 << 20, "512M"), (3 << 29, "1.5G"), (10, "10 bytes")])

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from argosy.environments.container.engines import Engines
+from argosy.environments.container import discovery
 from argosy.environments.container.images import EngineImages
 from argosy.environments.registry import EnvironmentRegistry
 from argosy.images.leases import Leases
-from argosy.images.oci.layout import OciLayout
+from argosy.images.oci.layout import CONFIG, MANIFEST, Descriptor, OciLayout
+from argosy.images.oci.platforms import own_platform
 from argosy.models.registry import ModelRegistry
 from argosy.records import Operation
 from argosy.server.image_runs import ImageRuns
@@ -23,6 +24,7 @@ from argosy.server.trials import Trials
 from argosy.server.tuner import Tuner
 from argosy.services.registry import ServiceRegistry
 from argosy.settings import Home, Settings
+from environments.fake_engine import URL, FakeEngine, FakeEngines
 from services.fakes import Services
 
 GIVING_UP = {"name": "iris", "to": None, "giving_up": True}
@@ -39,7 +41,8 @@ class Deploys:
         self.services = services
         shelf = services.shelf
         models = ModelRegistry(shelf.database, shelf.blobs, Settings())
-        engines, oci = Engines(lambda: []), OciLayout(shelf.folder / "oci")
+        self.engine, self.layout = FakeEngine(shelf.folder), OciLayout(shelf.folder / "oci")
+        engines, self.engine_images = FakeEngines(self.engine), EngineImages(self.layout, set)
         self.jobs = Jobs(
             Settings(),
             shelf.blobs,
@@ -55,7 +58,7 @@ class Deploys:
             Tuner(Home(Path("/nowhere")), services.registry, None),  # type: ignore[arg-type]
             Leases(),
             Placement(
-                EnvironmentRegistry(shelf.database), services.registry, shelf.images, engines, EngineImages(oci, set)
+                EnvironmentRegistry(shelf.database), services.registry, shelf.images, engines, self.engine_images
             ),
             ImageRuns(
                 Home(Path("/nowhere")),
@@ -63,7 +66,7 @@ class Deploys:
                 None,  # type: ignore[arg-type]
                 EnvironmentRegistry(shelf.database),
                 engines,
-                EngineImages(oci, set),
+                self.engine_images,
             ),
         )
         self.runner = OperationRunner(shelf.database, self.jobs.kinds(), 2)
@@ -90,6 +93,14 @@ class Deploys:
             assert time.monotonic() < deadline, found
             time.sleep(0.005)
         return found
+
+    def container_image(self, content: bytes) -> tuple[str, str]:
+        """Its reference, and what the engine calls it."""
+        image = self.services.shelf.image(content=content)
+        config = Descriptor(CONFIG, *self.layout.add_json({"made from": content.decode()}))
+        digest, _ = self.layout.add_json({"mediaType": MANIFEST, "config": config.json(), "layers": []})
+        self.services.shelf.images.set_oci(image, {own_platform(): digest})
+        return image.reference, self.engine_images.tag(digest)
 
     def create(self, **request: Any) -> Operation:
         image = self.services.shelf.image()
@@ -229,6 +240,24 @@ def test_an_update_that_was_rolled_back_before_it_deployed_does_not_deploy(deplo
     assert done.state == "cancelled"
     assert done.error is not None and "rolled back meanwhile" in done.error["message"]
     assert deploys.services.registry.get("iris").target_revision == 1
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_rollback_brings_the_image_that_the_engine_lost(
+    deploys: Deploys, monkeypatch: pytest.MonkeyPatch, dead: bool
+) -> None:
+    """In a step that shows; with a dead engine what runs is what is wanted all the same."""
+    monkeypatch.setattr(discovery, "find", lambda given: given)
+    EnvironmentRegistry(deploys.services.shelf.database).create("box", "container", URL)
+    (first, tag), (second, _) = deploys.container_image(b"one"), deploys.container_image(b"two")
+    deploys.run("service.create", name="iris", environment="box", image=first, replicas=1)
+    deploys.run("service.update", name="iris", image=second)
+    deploys.engine.images.clear()
+    deploys.engine.dead = dead
+    done = deploys.run("service.rollback", name="iris", to=None)
+    assert (done.state, done.result["revision"]) == ("succeeded", 1), done.error
+    assert (tag in deploys.engine.images) != dead
+    assert any("Loading" in line for line in done.messages) != dead
 
 
 def test_rollback_without_a_past(deploys: Deploys) -> None:

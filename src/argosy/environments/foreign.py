@@ -17,17 +17,6 @@ def open_foreign(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def append_foreign(path: Path, content: bytes) -> None:
-    """To a regular file, which is made when it is missing. Raises OSError."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o644)
-    try:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.write(descriptor, content)
-    finally:
-        os.close(descriptor)
-
-
 def read_foreign(path: Path) -> bytes:
     """The beginning of a regular file. Raises OSError."""
     with open_foreign(path) as file:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +58,11 @@ class ImageRuns:
 
         where, trial = self._trial(job, image, manifest, check)
         job.say(f"Starting {where}")
+        # A container is known by its name before it is there: a crash over its start leaves none behind.
+        job.keep(_replica=trial.identity)
         with trial as running:
             job.keep(_replica=running.identity)
             tried = running.ask(samples, manifest.recipe.schema is not None)
-        job.keep(_replica=None)
         return {
             "image": image.reference,
             "run": {
@@ -75,11 +75,9 @@ class ImageRuns:
             },
         }
 
-    def _trial(
-        self, job: Job, image: Image, manifest: Manifest, check: Any
-    ) -> tuple[str, AbstractContextManager[Trial]]:
+    def _trial(self, job: Job, image: Image, manifest: Manifest, check: Any) -> tuple[str, Trial]:
         """Where it runs, in words, and how."""
-        root, limits = self._home.run / "t", Limits()
+        limits = Limits()
         digest = image.oci.get(own_platform())
         named = job.input.get("environment")
         engine = self._engine(named)
@@ -88,13 +86,13 @@ class ImageRuns:
         if digest is None or not engine:
             why = f"{image.reference} was not built as OCI" if digest is None else "no container engine answers here"
             return f"a process of this machine, since {why}" if not named else "a process of this machine", Trial(
-                root, self._process(image, manifest), limits, check
+                self._home.run / "t", self._process(image, manifest), limits, check
             )
         target = self._engines.get(engine)
         about = target.about()
         tag = self._engine_images.ensure(target, digest, job.say)
         launch = self._container(image, manifest, Container(named or "", engine, digest, image.reference))
-        return f"a container of {about} at {engine}", ContainerTrial(root, launch, limits, check, target, tag)
+        return f"a container of {about} at {engine}", ContainerTrial(self._home, launch, limits, check, target, tag)
 
     def _engine(self, named: str | None) -> str:
         """The socket of the environment's, else of the first one that has any, else of this machine's; "" for none."""
@@ -144,7 +142,9 @@ class ImageRuns:
         if "container" not in leftover:
             end_leftover(leftover)
             return
-        self._engines.get(leftover["engine"]).remove(leftover["container"])
+        # One that does not answer now is watched from here on, and the container swept away when it does.
+        with contextlib.suppress(EngineFailed):
+            self._engines.get(leftover["engine"]).remove(leftover["container"])
 
 
 def _how_to_build(image: Image) -> str:

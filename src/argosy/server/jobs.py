@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from argosy.errors import Conflict, DeployFailed, NotFound
+from argosy.errors import Conflict, DeployFailed, EngineUnreachable, NotFound
 from argosy.images.build import ImageBuilder
 from argosy.images.docker.build import DockerSteps
 from argosy.images.leases import Leases
@@ -90,7 +90,7 @@ class Jobs:
             "image.run": self._image_runs.steps(),
             "service.create": [manifest, image, load, Step("deploy", self._create_service), rollout],
             "service.update": [manifest, image, load, Step("deploy", self._update_service), rollout],
-            "service.rollback": [Step("deploy", self._roll_back), rollout],
+            "service.rollback": [Step("load", self._load_former), Step("deploy", self._roll_back), rollout],
             "service.tune": self._tuner.steps(),
             "service.delete": [Step("delete", self._delete_service, waits=True)],
         }
@@ -188,15 +188,25 @@ class Jobs:
         self._reconciler.wake(name)
         return {"service": name, "revision": number}
 
+    def _load_former(self, job: Job) -> None:
+        """An engine may have lost the image meanwhile."""
+        revision = self._services.revision(job.input["name"], self._former(job))
+        # With a dead engine what runs is kept all the same, and what is missing starts when it answers again.
+        with contextlib.suppress(EngineUnreachable):
+            self._placement.bring(job, revision.image)
+
     def _roll_back(self, job: Job) -> dict[str, Any]:
-        name = job.input["name"]
-        if "_to" not in job.made:
-            # Chosen once: after the rollout "the one before" would be another.
-            giving_up = job.input.get("giving_up", False)
-            job.keep(_to=self._services.revision_before(name, job.input.get("to"), giving_up))
-        stored = self._services.roll_back(name, job.made["_to"])
+        stored = self._services.roll_back(job.input["name"], self._former(job))
         self._reconciler.wake(stored.name)
         return {"service": stored.name, "revision": stored.target_revision}
+
+    def _former(self, job: Job) -> int:
+        """Chosen once: after the rollout "the one before" would be another."""
+        if "_to" not in job.made:
+            name, giving_up = job.input["name"], job.input.get("giving_up", False)
+            job.keep(_to=self._services.revision_before(name, job.input.get("to"), giving_up))
+        number: int = job.made["_to"]
+        return number
 
     def _delete_service(self, job: Job) -> dict[str, Any]:
         name = job.input["name"]

@@ -84,12 +84,15 @@ class Placement:
 
     def load(self, job: Job) -> dict[str, Any]:
         named = job.made.get("image") or job.input.get("image")
-        if named is None:
-            return {}
+        if named is not None:
+            self.bring(job, named)
+        return {}
+
+    def bring(self, job: Job, named: str) -> None:
+        """Nothing happens where replicas are processes."""
         where = job.input.get("environment") or self._services.get(job.input["name"]).environment
         environment = self._environments.get(where)
         if environment.kind == "container":
             image = self._images.get(Reference.parse("image", named))
             engine = self._engines.get(environment.engine)
             self._engine_images.ensure(engine, image.oci[own_platform()], job.say)
-        return {}

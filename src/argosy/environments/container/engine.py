@@ -44,7 +44,12 @@ class Found:
 
 
 class ContainerEngine(Engine):
-    """Methods raise as those of Engine."""
+    """Methods raise as those of Engine. `held` are names of containers of ours that nobody sweeps away, since somebody
+    waits for them."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.held: set[str] = set()
 
     def run(self, order: Order) -> None:
         """Create and start it; nothing is left of one that cannot be started."""
@@ -58,6 +63,8 @@ class ContainerEngine(Engine):
                 environment=dict(order.variables),
                 labels=dict(order.labels),
                 host_config=self._limits(client, order),
+                # A container gets what its order says, not what the machine's configuration of Docker has.
+                use_config_proxy=False,
             )
             try:
                 client.start(made["Id"])
@@ -119,7 +126,7 @@ class ContainerEngine(Engine):
         return client.create_host_config(
             binds={str(path): {"bind": inside, "mode": "rw,Z"} for path, inside in order.mounts.items()},
             read_only=True,
-            # The one writable place of its own; libraries that compile at run time execute from there.
+            # Where it may write; libraries that compile at run time execute from there.
             tmpfs={"/tmp": "rw,exec,nosuid,nodev,mode=1777"},  # noqa: S108
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],

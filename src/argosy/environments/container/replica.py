@@ -4,15 +4,18 @@
     <run>/c/<suffix>/alive, ready      it has answered once, it was ready once
     <run>/c/<suffix>/forgotten         it has ended, and only its container is left to be removed
     <run>/c/<suffix>/m/                mounted at /run/argosy: spec.json, settings.json, lock, sock, admin
-    <logs>/services/<service>/<id>/    mounted at /var/log/argosy: <id>.log
+    <logs>/services/<service>/<id>/    mounted at /var/log/argosy, see logs.py
 
 The mounted folders are open to everybody, since the container's user is nobody's here; their parents are not.
 """
 
 import contextlib
+import functools
 import json
+import logging
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +26,8 @@ from argosy.environments.container.engine import State
 from argosy.environments.run_folder import RunFolder
 from argosy.environments.share import thread_variables
 from argosy.environments.target import Launch
+
+log = logging.getLogger(__name__)
 
 # Labels of containers.
 HOME, ENVIRONMENT, SERVICE, REVISION, REPLICA = (
@@ -151,6 +156,33 @@ def notes(replica: str, launch: Launch, started_at: str) -> dict[str, Any]:
 def note(own: Path, content: Mapping[str, Any]) -> None:
     """Raises OSError."""
     (own / _NOTES).write_text(json.dumps(content))
+
+
+def open_folder(folder: Path) -> None:
+    """Make one that is mounted. Raises OSError.
+
+    Sticky: what the control plane puts there a container can neither remove nor replace, and with the kernel's
+    `protected_symlinks` nobody here follows a link of its making.
+    """
+    folder.mkdir()
+    folder.chmod(0o1777)
+
+
+def remove_folder(folder: Path) -> None:
+    """One that a container could write to. What it closed to others stays, unless the control plane is root."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if os.path.lexists(folder):
+        _tell_what_stays(folder.parent)
+
+
+@functools.cache
+def _tell_what_stays(parent: Path) -> None:
+    """Once for each parent."""
+    log.warning(
+        "replicas in containers have left folders below %s that only their own user or root can remove; the disk stays "
+        "full of them until root does",
+        parent,
+    )
 
 
 def place(path: Path, content: bytes) -> None:

@@ -5,22 +5,21 @@ and neither does a dead engine look like dead replicas nor is anything started t
 end, and for the reason of an end.
 """
 
+import contextlib
 import json
-import os
 import secrets
-import shutil
 import string
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from argosy.environments.admin import ask
-from argosy.environments.container.engine import Order
+from argosy.environments.admin import ask, is_socket
+from argosy.environments.container.engine import ContainerEngine, Found, Order
 from argosy.environments.container.engines import Engines
 from argosy.environments.container.images import EngineImages
+from argosy.environments.container.logs import ContainerLogs
 from argosy.environments.container.replica import (
     ENVIRONMENT,
     HOME,
@@ -35,14 +34,16 @@ from argosy.environments.container.replica import (
     load,
     note,
     notes,
+    open_folder,
     orders,
     place,
+    remove_folder,
     variables,
 )
-from argosy.environments.foreign import append_foreign
+from argosy.environments.container.trial import TRIAL
 from argosy.environments.replicas import Replicas
 from argosy.environments.run_folder import ask_load
-from argosy.environments.service_files import ServiceFiles, age
+from argosy.environments.service_files import ServiceFiles
 from argosy.environments.target import Launch, Load, Observed
 from argosy.errors import EngineFailed, EngineUnreachable, Error, StorageFailed
 from argosy.records import utc_now
@@ -55,8 +56,7 @@ _ASK_READY_EVERY_S = 60.0
 _ASK_ENGINE_EVERY_S = 0.5
 # A container whose process has ended is told so by its engine within this, or the engine is wrong.
 _ENGINE_NOTICES_S = 30.0
-_KEEP_LOGS = 20
-_OUTPUT_LINES = 50
+_UNTOLD = "The replica has ended, and its container engine does not tell why."
 
 
 class ContainerTarget:
@@ -65,6 +65,7 @@ class ContainerTarget:
     def __init__(self, home: Home, engines: Engines, images: EngineImages, log_limit_bytes: int) -> None:
         self._home, self._engines, self._images = home, engines, images
         self._files = ServiceFiles(home)
+        self._logs = ContainerLogs(self._files)
         self._log_limit_bytes = log_limit_bytes
         self._folders = home.run / "c"
         self._folders.mkdir(mode=0o700, exist_ok=True)
@@ -129,24 +130,31 @@ class ContainerTarget:
 
     def apply_settings(self, service: str, settings: Mapping[str, Any]) -> None:
         content = self._files.write_settings(service, settings)
+        failed: StorageFailed | None = None
         for replica in self._replicas.of(service):
             if replica.gone is not None:
                 continue
             try:
                 place(replica.folder / "settings.json", content)
             except OSError as problem:
-                raise StorageFailed(f"{replica.folder} cannot be written: {problem.strerror or problem}.") from problem
+                # The others' keys must end all the same, whatever one has done to its folder.
+                failed = StorageFailed(f"{replica.folder} cannot be written: {problem.strerror or problem}.")
+                continue
             answer = ask(replica.admin, "POST", "/reload")
             if answer is not None:
                 replica.answer = {**replica.answer, "generation": answer.get("generation", 0)}
+        if failed is not None:
+            raise failed
 
     def drain(self, replica_id: str, timeout_s: float) -> None:
         replica = self._replicas.find(replica_id)
         if replica is None or replica.drain_deadline_s is not None:
             return
-        if ask(replica.admin, "POST", "/drain", {"grace_s": 0}) is None:
-            self._engines.get(replica.engine).signal(replica.container, "SIGTERM")
         replica.drain_deadline_s = time.monotonic() + timeout_s
+        if ask(replica.admin, "POST", "/drain", {"grace_s": 0}) is None:
+            # With a dead engine it is killed after its time, as soon as that answers again.
+            with contextlib.suppress(EngineFailed):
+                self._engines.get(replica.engine).signal(replica.container, "SIGTERM")
 
     def kill(self, replica_id: str) -> None:
         replica = self._replicas.find(replica_id)
@@ -164,17 +172,16 @@ class ContainerTarget:
             # Its container is removed when the engine answers again.
             (replica.own / "forgotten").touch()
         else:
-            shutil.rmtree(replica.own, ignore_errors=True)
-        self._prune_logs(replica.service)
+            remove_folder(replica.own)
+        self._logs.prune(replica.service, {one.id for one in self._replicas.of(replica.service)})
 
     def remove_service(self, service: str) -> None:
         self._engine_of.pop(service, None)
+        self._logs.remove_all(service)
         self._files.remove(service)
 
     def log_files(self, service: str) -> list[Path]:
-        folders = [path for path in self._files.logs(service).glob("*") if path.is_dir()]
-        names = [folder / f"{folder.name}.log{end}" for folder in folders for end in ("", ".1")]
-        return sorted((path for path in names if path.is_file()), key=age)
+        return self._logs.files(service)
 
     # -- looking -------------------------------------------------------------------------------------------------
 
@@ -187,7 +194,7 @@ class ContainerTarget:
         if not known or replica.drain_deadline_s is not None:
             replica.asked_s = now
             replica.take(ask(replica.admin, "GET", "/status") or replica.answer)
-        replica.gone = self._ended(replica)
+        replica.gone = self._ended(replica) or self._misleading(replica)
         if replica.gone is not None:
             return replica.gone
         observed = replica.observed()
@@ -212,24 +219,40 @@ class ContainerTarget:
         engine = self._engines.get(replica.engine)
         try:
             state = engine.look(replica.container)
-        except EngineFailed:
+        except EngineFailed as problem:
             # One that was never seen may live for all we know; one whose lock is free does not, whoever says so.
-            why = "The replica has ended, and its container engine does not tell why."
-            return self._gone(replica, why) if replica.seen_alive else None
+            if not replica.seen_alive:
+                return None
+            if not isinstance(problem, EngineUnreachable):
+                return self._gone(replica, _UNTOLD)
+            # It ended with its engine, most likely: no failure but one that it told itself.
+            failure, deterministic = replica.failure(None)
+            return self._gone(replica, failure, deterministic, _UNTOLD)
         if state is not None and state.running:
             if replica.ended_s is None or now - replica.ended_s < _ENGINE_NOTICES_S:
                 return None
             return self._gone(replica, "The replica has ended, and its container engine has not noticed.")
         failure, deterministic = replica.why(state)
         if failure is not None:
-            self._keep_output(replica)
+            self._logs.keep_output(replica, engine)
         if failure is not None and not deterministic:
-            self._note_end(replica, failure)
+            self._logs.note_end(replica, failure)
         return self._gone(replica, failure, deterministic)
 
-    def _gone(self, replica: ContainerReplica, failure: str | None, deterministic: bool = False) -> Observed:
+    def _misleading(self, replica: ContainerReplica) -> Observed | None:
+        """The gateway goes wherever a link leads, to the engine's own socket perhaps. It is ended when forgotten."""
+        with contextlib.suppress(OSError):
+            if not is_socket(str(replica.folder / "sock")):
+                failure = "Code in the replica has put something else in the place of its socket, so it is ended."
+                self._logs.note_end(replica, failure)
+                return self._gone(replica, failure)
+        return None
+
+    def _gone(
+        self, replica: ContainerReplica, failure: str | None, deterministic: bool = False, reason: str = ""
+    ) -> Observed:
         return replace(
-            replica.observed(), state="gone", failure=failure, deterministic=deterministic, reason=failure or ""
+            replica.observed(), state="gone", failure=failure, deterministic=deterministic, reason=failure or reason
         )
 
     def _try_to_kill(self, replica: ContainerReplica) -> None:
@@ -242,7 +265,7 @@ class ContainerTarget:
         for own in sorted(self._folders.iterdir()):
             replica = load(own)
             if replica is None:
-                shutil.rmtree(own, ignore_errors=True)
+                remove_folder(own)
             elif not replica.forgotten:
                 self._keep(replica)
 
@@ -251,10 +274,7 @@ class ContainerTarget:
         known = {replica.container for mine in self._replicas.by_service().values() for replica in mine}
         engine = self._engines.get(url)
         for found in engine.labelled({HOME: str(self._home.path)}):
-            replica_id = found.labels.get(REPLICA, "")
-            own = self._folders / (replica_id.rpartition("-")[2] or "-")
-            # A folder that is not forgotten belongs to one that is being started.
-            if found.name not in known and not ((own / "container.json").exists() and not (own / "forgotten").exists()):
+            if found.name not in known and not self._is_begun(engine, found):
                 engine.remove(found.name)
         self._images.prune(engine)
         for own in self._folders.iterdir():
@@ -262,7 +282,14 @@ class ContainerTarget:
             if replica is not None and replica.forgotten and replica.engine == url and not engine.look(
                 replica.container
             ):  # fmt: skip
-                shutil.rmtree(own, ignore_errors=True)
+                remove_folder(own)
+
+    def _is_begun(self, engine: ContainerEngine, found: Found) -> bool:
+        """Whether somebody of this control plane is starting it or waits for it."""
+        if TRIAL in found.labels:
+            return found.name in engine.held
+        own = self._folders / (found.labels.get(REPLICA, "").rpartition("-")[2] or "-")
+        return (own / "container.json").exists() and not (own / "forgotten").exists()
 
     def _keep(self, replica: ContainerReplica) -> None:
         self._engine_of[replica.service] = replica.engine
@@ -274,12 +301,10 @@ class ContainerTarget:
         """The folders of a replica, with all it needs to find there. Raises OSError."""
         started_at = utc_now()
         own.mkdir(mode=0o700)
-        logs = self._files.logs(launch.service) / replica_id
+        shared, logs = own / "m", self._logs.folder(launch.service, replica_id)
         logs.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (own / "m", logs):
-            folder.mkdir()
-            folder.chmod(0o777)
-        shared = own / "m"
+        open_folder(shared)
+        open_folder(logs)
         (shared / "lock").touch()
         (shared / "lock").chmod(0o666)
         spec = orders(replica_id, launch, started_at, self._log_limit_bytes)
@@ -302,48 +327,11 @@ class ContainerTarget:
                 REVISION: str(launch.revision),
                 REPLICA: replica.id,
             },
-            mounts={replica.folder: SHARED, self._files.logs(launch.service) / replica.id: LOGS},
+            mounts={replica.folder: SHARED, self._logs.folder(launch.service, replica.id): LOGS},
             cpu=launch.cpu,
             memory_bytes=launch.container.memory_bytes,
         )
 
-    def _log_of(self, replica: ContainerReplica) -> Path:
-        return self._files.logs(replica.service) / replica.id / f"{replica.id}.log"
-
-    def _note_end(self, replica: ContainerReplica, failure: str) -> None:
-        """The last line of its log, which one that is killed cannot write itself."""
-        line = {
-            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "level": "error",
-            "logger": "argosy",
-            "message": failure,
-            "request_id": None,
-            "replica": replica.id,
-            "service": replica.service,
-            "revision": replica.revision,
-        }
-        try:
-            append_foreign(self._log_of(replica), json.dumps(line).encode() + b"\n")
-        except OSError:
-            return
-
-    def _keep_output(self, replica: ContainerReplica) -> None:
-        """What one wrote that ended before it had a log: a base without the right Python, say."""
-        log = self._log_of(replica)
-        if os.path.lexists(log):
-            return
-        try:
-            text = self._engines.get(replica.engine).output(replica.container, _OUTPUT_LINES)
-            place(log, text.encode())
-        except (EngineFailed, OSError):
-            return
-
     def _remove_folders(self, own: Path, service: str, replica_id: str) -> None:
-        shutil.rmtree(own, ignore_errors=True)
-        shutil.rmtree(self._files.logs(service) / replica_id, ignore_errors=True)
-
-    def _prune_logs(self, service: str) -> None:
-        living = {replica.id for replica in self._replicas.of(service)}
-        ended = [path for path in self._files.logs(service).glob("*") if path.is_dir() and path.name not in living]
-        for folder in sorted(ended, key=age)[:-_KEEP_LOGS]:
-            shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(own)
+        self._logs.remove(service, replica_id)

@@ -2,20 +2,28 @@
 
 import contextlib
 import json
-import shutil
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from argosy.environments.container.engine import ContainerEngine, Order, State
-from argosy.environments.container.replica import SHARED, USER, ContainerReplica, orders, place, variables
+from argosy.environments.container.replica import (
+    HOME,
+    SHARED,
+    USER,
+    ContainerReplica,
+    open_folder,
+    orders,
+    place,
+    remove_folder,
+    variables,
+)
 from argosy.environments.target import Launch
 from argosy.environments.trial import Limits, Trial
 from argosy.errors import EngineFailed
 from argosy.records import utc_now
+from argosy.settings import Home
 
-# Not that of services' replicas: nobody sweeps these away while they run.
 TRIAL = "io.argosy.trial"
 _LOOK_EVERY_S = 0.5
 _STOP_S = 10.0
@@ -23,13 +31,16 @@ _OUTPUT_LINES = 50
 
 
 class ContainerTrial(Trial):
-    """A Trial in `engine`, of the image that it has under `tag`. Raises EngineFailed when it cannot be started."""
+    """A Trial in `engine`, of the image that it has under `tag`. Raises EngineFailed when it cannot be started.
+
+    What the engine does not let go at the end is swept away later, by the label of its `home`.
+    """
 
     def __init__(
-        self, root: Path, launch: Launch, limits: Limits, check: Callable[[], None], engine: ContainerEngine, tag: str
+        self, home: Home, launch: Launch, limits: Limits, check: Callable[[], None], engine: ContainerEngine, tag: str
     ) -> None:
-        super().__init__(root, launch, limits, check)
-        self._engine, self._tag = engine, tag
+        super().__init__(home.run / "t", launch, limits, check)
+        self._home, self._engine, self._tag = home.path, engine, tag
         self._shared = self._folder / "m"
         self.name = f"argosy-trial-{self._folder.name}"
         self._looked_s = 0.0
@@ -37,8 +48,7 @@ class ContainerTrial(Trial):
 
     def _start(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True)
-        self._shared.mkdir()
-        self._shared.chmod(0o777)
+        open_folder(self._shared)
         spec = orders(f"{self._launch.service}-trial", self._launch, utc_now(), 10_000_000)
         spec |= {"log": f"{SHARED}/log", "init_timeout_s": self._limits.init_timeout_s, "behind_gateway": False}
         place(self._shared / "spec.json", json.dumps(spec).encode())
@@ -50,14 +60,17 @@ class ContainerTrial(Trial):
             command=[f"{SHARED}/spec.json"],
             user=USER,
             variables=variables(self._launch),
-            labels={TRIAL: self._launch.container.name},
+            labels={HOME: str(self._home), TRIAL: self._launch.container.name},
             mounts={self._shared: SHARED},
             cpu=self._launch.cpu,
             memory_bytes=self._launch.container.memory_bytes,
         )
+        self._engine.held.add(self.name)
         try:
             self._engine.run(order)
         except EngineFailed:
+            # It may have been made, for all we know.
+            self._stop()
             self._remove()
             raise
 
@@ -101,7 +114,9 @@ class ContainerTrial(Trial):
             deadline = time.monotonic() + _STOP_S
             while (state := self._engine.look(self.name)) and state.running and time.monotonic() < deadline:
                 time.sleep(0.1)
+        with contextlib.suppress(EngineFailed):
             self._engine.remove(self.name)
+        self._engine.held.discard(self.name)
 
     def _remove(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_folder(self._folder)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from argosy.errors import EngineFailed, EngineUnreachable, Error
+from argosy.errors import EngineFailed, EngineUnreachable, Error, StorageFailed
 
 # For what moves an image.
 LOAD_TIMEOUT_S = 600.0
@@ -88,9 +88,9 @@ class Engine:
             return True
 
     def load(self, content: Iterator[bytes]) -> None:
-        """An archive of an image, with the tag that is in it."""
+        """An archive of an image, with the tag that is in it. StorageFailed when `content` cannot be read."""
         with self._asking("load the image") as api:
-            for line in api(LOAD_TIMEOUT_S).load_image(content):
+            for line in api(LOAD_TIMEOUT_S).load_image(_readable(content)):
                 if isinstance(line, dict) and (problem := line.get("error")):
                     raise self._refusal("load the image", str(problem))
 
@@ -120,8 +120,10 @@ class Engine:
         from docker.errors import APIError, DockerException
         from requests.exceptions import RequestException
 
-        if self.down is not None and not knock:
-            raise self.down.with_traceback(None)
+        # Read once: another thread may clear it meanwhile.
+        down = self.down
+        if down is not None and not knock:
+            raise down.with_traceback(None)
         try:
             yield self._client
             self.down = None
@@ -131,16 +133,23 @@ class Engine:
             self.down = None
             raise self._refusal(what, str(problem.explanation or problem)) from problem
         except (RequestException, DockerException, OSError) as problem:
-            self.down = EngineUnreachable(self.url, _innermost(problem), self.meanwhile)
-            raise self.down from problem
+            down = self.down = EngineUnreachable(self.url, _innermost(problem), self.meanwhile)
+            raise down from problem
 
     def _client(self, timeout_s: float) -> Any:
         from docker import APIClient
 
         with self._guard:
-            if timeout_s not in self._clients:
-                self._clients[timeout_s] = APIClient(self.url, version="auto", timeout=timeout_s)  # type: ignore[arg-type]
-            return self._clients[timeout_s]
+            known = self._clients.get(timeout_s)
+        if known is not None:
+            return known
+        # It asks the engine for its version: one that hangs must not make all others wait for the lock.
+        made = APIClient(self.url, version="auto", timeout=timeout_s)  # type: ignore[arg-type]
+        with self._guard:
+            kept = self._clients.setdefault(timeout_s, made)
+        if kept is not made:
+            made.close()
+        return kept
 
     def _refusal(self, what: str, problem: str) -> EngineFailed:
         problem = problem.strip().rstrip(".")
@@ -152,6 +161,15 @@ class Engine:
                 "uses), then repeat.",
             )
         return EngineFailed(self.url, f"The container engine at {self.url} could not {what}: {problem}.")
+
+
+def _readable(content: Iterator[bytes]) -> Iterator[bytes]:
+    """An error of this machine's disk is none of the engine's."""
+    try:
+        yield from content
+    except OSError as problem:
+        where = f" ({problem.filename})" if problem.filename else ""
+        raise StorageFailed(f"The image cannot be read: {problem.strerror or problem}{where}.") from problem
 
 
 def _innermost(problem: BaseException) -> str:
