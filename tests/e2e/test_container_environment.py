@@ -35,15 +35,20 @@ def run(numbers):
     if numbers[0] == -1:
         return len(bytearray(os.urandom(1 << 20) * 600))
     if numbers[0] == -2:
-        return [os.getuid(), os.environ["TOKEN"], open("/proc/self/status").read(), made("/opt/argosy/x")]
+        return [os.getuid(), os.environ["TOKEN"], open("/proc/self/status").read(), refused(os.mkdir, "/opt/argosy/x")]
+    if numbers[0] == -3:
+        told = refused(os.unlink, "/run/argosy/settings.json")
+        os.unlink("/run/argosy/sock")
+        os.symlink("admin", "/run/argosy/sock")
+        return told
     return [2 * number for number in numbers]
 
-def made(folder):
+def refused(do, path):
     try:
-        os.mkdir(folder)
+        do(path)
     except OSError as problem:
         return errno.errorcode[problem.errno]
-    return "made"
+    return "done"
 """
 CRASHING = "def init():\n    raise RuntimeError('no such weights')\n\ndef run(numbers):\n    return numbers\n"
 _PATIENCE_S = 90.0
@@ -100,6 +105,12 @@ class Box:
         with contextlib.closing(docker.APIClient(self.engine.url)) as client:
             found = [client.inspect_container(container)["HostConfig"] for container in self.containers(name)]
         return {(one["NanoCpus"] / 1e9, one["Memory"]) for one in found}
+
+    def replaced(self, name: str, before: set[str]) -> Any:
+        """The service, once it is healthy without any of the replicas of `before`."""
+        shown = self.show(name)
+        now = {f"argosy-{replica['id']}" for replica in shown["replicas"]}
+        return shown if now and not now & before and shown["state"] == "healthy" else None
 
     def replicas(self, name: str) -> set[str]:
         return {f"argosy-{replica['id']}" for replica in self.show(name)["replicas"]}
@@ -191,11 +202,17 @@ def test_locked_in_and_out_of_memory(box: Box) -> None:
         assert not any(SECRET.encode() in layout.path(digest).read_bytes() for digest in blobs)
     before = box.containers("hungry")
     assert box.status("hungry", -1) in (502, 503, 504), "the replica died over it"
-    shown = until(lambda: (s := box.show("hungry"))["state"] == "healthy" and box.containers("hungry") != before and s)
+    shown = until(lambda: box.replaced("hungry", before))
     assert "ran out of memory" in shown["last_failure"] and "its limit of 256M" in shown["last_failure"]
     assert "--memory" in argosy.ok("service", "show", "hungry").out
     assert "its limit of 256M" in argosy.ok("service", "logs", "hungry").out
     assert box.score("hungry", 4) == [8]
+    before = box.containers("hungry")
+    assert box.score("hungry", -3) == "EPERM", "what the control plane has put there stays"
+    argosy("service", "update", "hungry", "--max-queued-requests", "9")  # so that it is looked at now
+    shown = until(lambda: box.replaced("hungry", before))
+    assert "in the place of its socket" in shown["last_failure"]
+    assert box.score("hungry", 4) == [8] and not box.containers("hungry") & before
     argosy.ok("service", "delete", "hungry", "--yes")
 
 
@@ -275,7 +292,7 @@ def test_somebody_removes_a_container(box: Box) -> None:
     before = box.containers("robbed")
     for name in before:
         box.engine.engine.remove(name)
-    until(lambda: not box.replicas("robbed") & before and box.show("robbed")["state"] == "healthy")
+    until(lambda: box.replaced("robbed", before))
     assert box.score("robbed", 1) == [2.0]
     box.argosy.ok("service", "delete", "robbed", "--yes")
 
@@ -361,7 +378,8 @@ def test_mistakes_are_told(box: Box, tmp_path: Path) -> None:
     argosy, recipe = box.argosy, box.recipe
     options = ["-m", recipe.model(2.0), *recipe.options()]
     assert "processes, whose memory" in argosy.fails("service", "create", "wrong", *options, "--memory", "1G")
-    assert "--base" in argosy.fails("service", "create", "wrong", *options, "--env", "box")
+    nowhere = argosy.fails("service", "create", "wrong", *options, "--env", "box", "--base", f"oci:{tmp_path}/no")
+    assert f"{tmp_path}/no: is no OCI layout" in nowhere
     assert "in a container has a base" in argosy.fails("service", "create", "wrong", *options, "--base", "oci:x")
     create = ["env", "create", "other", "--kind"]
     assert "unix:///path" in argosy.fails(*create, "container", "--engine", "tcp://127.0.0.1:1")
