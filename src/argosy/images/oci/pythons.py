@@ -55,11 +55,13 @@ class _File:
     head: bytes = b""
 
 
-def look_into(layout: OciLayout, layers: list[LayerBlob]) -> Findings:
-    """Raises InvalidFile for a layer that cannot be read, or is not what the config says."""
+def look_into(layout: OciLayout, layers: list[LayerBlob], limit_bytes: int) -> Findings:
+    """Raises InvalidFile for a layer that cannot be read, or is not what the config says, and for layers that unpack to
+    more than `limit_bytes`."""
     files: dict[str, _File] = {}
+    left_bytes = limit_bytes
     for layer in layers:
-        _apply(layout, layer, files)
+        left_bytes = _apply(layout, layer, files, left_bytes)
     musl = any(_MUSL.fullmatch(path) for path in files) and not any(p.endswith("/libc.so.6") for p in files)
     return Findings([found for folder in _FOLDERS for found in _pythons(files, folder)], musl)
 
@@ -100,11 +102,13 @@ def _resolve(files: Mapping[str, _File], path: str) -> str:
     return ""
 
 
-def _apply(layout: OciLayout, layer: LayerBlob, files: dict[str, _File]) -> None:
+def _apply(layout: OciLayout, layer: LayerBlob, files: dict[str, _File], left_bytes: int) -> int:
+    """How much of `left_bytes` the layer leaves."""
     digest = layer.descriptor.digest
     with layout.open(digest) as raw:
         try:
-            stream = _Hashed(unpacked(raw, layer.descriptor.media_type, digest))
+            inside = Bounded(unpacked(raw, layer.descriptor.media_type, digest), "the base", left_bytes)
+            stream = _Hashed(inside)
             own: set[str] = set()
             with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|") as tar:
                 for entry in tar:
@@ -116,6 +120,7 @@ def _apply(layout: OciLayout, layer: LayerBlob, files: dict[str, _File]) -> None
         raise InvalidFile(
             f"the base's layer {digest}", f"unpacks to {stream.digest}, its config says {layer.diff_id}: it is corrupt"
         )
+    return inside.left_bytes
 
 
 def _take(tar: tarfile.TarFile, entry: tarfile.TarInfo, files: dict[str, _File], own: set[str]) -> None:
@@ -167,10 +172,24 @@ def unpacked(raw: BinaryIO, media_type: str, digest: str) -> BinaryIO:
     )
 
 
+class Bounded:
+    """Reads at most so many bytes of `what`: a small layer may unpack to any size."""
+
+    def __init__(self, inner: BinaryIO, what: str, left_bytes: int) -> None:
+        self._inner, self._what, self.left_bytes = inner, what, left_bytes
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._inner.read(size)
+        self.left_bytes -= len(piece)
+        if self.left_bytes < 0:
+            raise InvalidFile(self._what, "its layers unpack to more than the setting image_limit_bytes allows")
+        return piece
+
+
 class _Hashed:
     """Reads on while hashing."""
 
-    def __init__(self, inner: BinaryIO) -> None:
+    def __init__(self, inner: Bounded) -> None:
         self._inner, self._hash = inner, hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
