@@ -114,7 +114,9 @@ def check_layout(argosy: Argosy, require: Require, folder: Path) -> set[str]:
     assert tags == set(listed.stdout.split())
     for number, tag in enumerate(sorted(tags)):
         subprocess.run([require("skopeo"), "inspect", f"oci:{layout}:{tag}"], check=True, capture_output=True)
-        copy = [require("skopeo"), "copy", "--all", "--preserve-digests", f"oci:{layout}:{tag}"]
+        # Of a default base only the platforms are here that something was built for.
+        every = [] if tag.startswith("base/") else ["--all", "--preserve-digests"]
+        copy = [require("skopeo"), "copy", *every, f"oci:{layout}:{tag}"]
         target = folder / f"copy-{time.monotonic_ns()}-{number}"
         subprocess.run([*copy, f"dir:{target}"], check=True, capture_output=True)
         shutil.rmtree(target)
@@ -223,13 +225,16 @@ def test_collections_beside_builds_and_a_service(
 
 
 def test_collections_beside_bases_steps_and_containers(
-    alone: Argosy, recipe: RecipeFolder, base: tuple[str, str], require: Require, tmp_path: Path
+    alone: Argosy, recipe: RecipeFolder, base: tuple[str, str], registry: str, require: Require, tmp_path: Path
 ) -> None:
     """The default base is used by a build that begins, by steps, and by the next update of a service."""
     steps = tmp_path / "steps.txt"
     steps.write_text("ENV MOOD=calm\nRUN echo ahoy > /hello\nRUN sleep 1\n")
+    name = f"{registry}/python:{base[1]}-slim-bookworm"
+    copy = [require("skopeo"), "copy", "--all", "--preserve-digests", "--dest-tls-verify=false"]
+    subprocess.run([*copy, base[0], f"docker://{name}"], check=True, capture_output=True)
     with running("podman", require("podman")) as engine:
-        alone.variables |= {"DOCKER_HOST": engine.url, "ARGOSY_BASE_IMAGE": base[0]}
+        alone.variables |= {"DOCKER_HOST": engine.url, "ARGOSY_BASE_IMAGE": name}
         alone.up()
         maker = Maker(alone, recipe, base, tmp_path)
         alone.ok("env", "create", "box", "--kind", "container", "--engine", engine.url)
@@ -242,7 +247,7 @@ def test_collections_beside_bases_steps_and_containers(
         result, collections = collected_beside(alone, *words, "docker", "--docker-steps", str(steps))
         assert collections > 0
         tags = check_layout(alone, require, tmp_path)
-        assert f"base/{base[0]}" in tags and str(result["image"]) in tags
+        assert f"base/{name}" in tags and str(result["image"]) in tags
         alone.ok("gc")
         alone.ok("service", "update", "boxed", "-m", recipe.model(3))
         assert alone.json("service", "run", "boxed", "-d", '{"numbers": [2]}') == [6]
