@@ -12,53 +12,16 @@ from typing import Any
 import pytest
 
 from argosy.errors import Error, InvalidFile, InvalidOption, RegistryFailed, RegistryRefused, TooLarge
-from argosy.images.distribution.logins import Logins
-from argosy.images.distribution.names import ImageName
-from argosy.images.distribution.patience import Patience
-from argosy.images.distribution.registries import Registries
 from argosy.images.oci.archive import archive
 from argosy.images.oci.attachments import KINDS, attached
 from argosy.images.oci.layout import CONFIG, INDEX, MANIFEST, TAR, Descriptor, OciLayout, canonical
-from argosy.images.oci.tree import reachable
-from argosy.images.transfers import Transfers
-from argosy.keys import Vault, new_key
 from argosy.records import Image, Reference
-from argosy.settings import Settings
 from images.distribution.fake_registry import FakeRegistry, Handler, digest_of, resets, says, sends_part
 from images.oci.house import House
 from images.oci.images import make_base, make_index
+from images.port import LIMIT_BYTES, Port
 
 BOTH = ["linux/amd64", "linux/arm64"]
-LIMIT_BYTES = 50_000_000
-
-
-class Port:
-    """A house with transfers."""
-
-    def __init__(self, house: House) -> None:
-        self.house = house
-        self.layout = house.layout
-        registries = Registries(
-            Logins(house.shelf.folder / "logins", Vault(new_key())), "", Patience(2, sleep=lambda seconds: None)
-        )
-        settings = Settings(image_limit_bytes=LIMIT_BYTES)
-        self.transfers = Transfers(settings, house.shelf.images, house.images, registries)
-
-    def push(self, image: Image, *names: str) -> str:
-        return self.transfers.push(image, [ImageName.parse(name) for name in names], lambda done, total: None).digest
-
-    def pull(self, reference: str, name: str | None = None, platforms: list[str] | None = None) -> Image:
-        return self.transfers.pull(reference, name, platforms or [], lambda done, total: None)
-
-    def load(self, path: Path, name: str | None = None, tag: str = "") -> Image:
-        return self.transfers.load(path, name, tag, path.name, lambda done, total: None)
-
-    def is_empty(self) -> bool:
-        return not self.layout.tags() and not self.house.shelf.images.page(10, None).items
-
-    def check(self, image: Image) -> None:
-        for digest in reachable(self.layout, self.layout.tags()[image.reference].digest):
-            self.layout.verify(digest)
 
 
 @pytest.fixture
@@ -267,6 +230,7 @@ def test_archives_that_do_harm_are_refused(here: Port, there: Port, image: Image
         "links in a circle": {**members, "index.json": "a", "a": "b", "b": "a"},
         "endless text": {**members, "index.json": b" " * (17 << 20)},
         "a small file that unpacks to a large one": gzip.compress(_says_it_is_large(), mtime=0),
+        "a small file with an endless name": gzip.compress(_with_a_long_name(), mtime=0),
         "too deep": {**members, "index.json": b"[" * 200_000},
         "no list": {**members, "index.json": b'{"manifests": 5}'},
         "out of the folder": {**members, "index.json": "../../../../etc/passwd"},
@@ -369,6 +333,12 @@ def _says_it_is_large() -> bytes:
     entry = tarfile.TarInfo("blobs/sha256/large")
     entry.size = 1 << 50
     return entry.tobuf() + bytes(10_000)
+
+
+def _with_a_long_name() -> bytes:
+    entry = tarfile.TarInfo()
+    entry.type, entry.size = tarfile.XHDTYPE, 80_000_000
+    return entry.tobuf() + bytes(entry.size + 10_000)
 
 
 def _put(fake: FakeRegistry, tag: str, content: bytes, media_type: str) -> None:

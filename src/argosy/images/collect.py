@@ -73,7 +73,8 @@ class Collector:
         if not dry_run:
             for name in stale:
                 self._leases.remove(name, lambda name=name: layout.untag(name))  # type: ignore[misc]
-            layout.detach(subject for subject in lost if not self._leases.used(subject))
+            for subject in lost:
+                self._leases.remove(subject, lambda subject=subject: layout.detach([subject]))  # type: ignore[misc]
         for digest, size_bytes in blobs.items():
             if digest in needed or self._leases.used(digest):
                 continue

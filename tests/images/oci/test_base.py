@@ -215,6 +215,16 @@ def test_a_base_that_unpacks_to_any_size_is_given_up(layout: OciLayout, tmp_path
         opened(layout, reference)
 
 
+def test_a_layer_with_an_endless_name_is_given_up(layout: OciLayout, tmp_path: Path) -> None:
+    entry = tarfile.TarInfo()
+    entry.type, entry.size = tarfile.GNUTYPE_LONGNAME, 2 << 20
+    reference = make_base(tmp_path / "theirs", [entry.tobuf() + bytes(entry.size + 10_000)], packed=True)
+    bases = Bases(layout, 10 * entry.size)
+    digest = bases.resolve(reference, [AMD])
+    with pytest.raises(InvalidFile, match="a name or attributes of 2,097,152 bytes"):
+        bases.open(reference, digest, AMD, "3.12")
+
+
 def test_an_archive_that_unpacks_to_any_size_is_given_up(layout: OciLayout, tmp_path: Path) -> None:
     """Before it is unpacked: what it says it has is enough."""
     entry = tarfile.TarInfo("large")

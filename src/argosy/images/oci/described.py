@@ -14,7 +14,7 @@ from argosy.errors import Error, InvalidFile, InvalidName, InvalidReference
 from argosy.images.oci.layers import BASE, TITLE
 from argosy.images.oci.layout import DOCKER_LIST, INDEX, Descriptor, Malformed, OciLayout, parse_json
 from argosy.images.oci.packages import PREFIX
-from argosy.images.oci.pythons import Bounded, unpacked
+from argosy.images.oci.pythons import Bounded, Entry, unpacked
 from argosy.records import Layer, Lock, ModelPin, Recipe, Reference
 
 _IMAGE_JSON = f"{PREFIX}/image/image.json"
@@ -191,7 +191,7 @@ def _member(layout: OciLayout, what: str, layer: Descriptor, limit_bytes: int) -
     with layout.open(layer.digest) as raw:
         try:
             stream = cast(BinaryIO, Bounded(unpacked(raw, layer.media_type, layer.digest), what, limit_bytes))
-            with tarfile.open(fileobj=stream, mode="r|") as tar:
+            with tarfile.open(fileobj=stream, mode="r|", tarinfo=Entry) as tar:
                 for entry in tar:
                     if entry.name.removeprefix("./").lstrip("/") == _IMAGE_JSON and entry.isreg():
                         if entry.size > _LARGEST_JSON_BYTES:

@@ -8,7 +8,7 @@ import struct
 import tarfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Self, cast
 
 from argosy.errors import InvalidFile
 from argosy.images.oci.layers import LayerBlob
@@ -20,6 +20,14 @@ _MUSL = re.compile(r"(?:usr/)?lib/ld-musl-[^/]+")
 _OPAQUE, _WHITEOUT = ".wh..wh..opq", ".wh."
 _LONGEST_CHAIN = 40
 _ELF_HEADER_BYTES = 20
+_IN_MEMORY = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+_LONGEST_NAME_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,7 @@ def _apply(layout: OciLayout, layer: LayerBlob, files: dict[str, _File], left_by
             inside = Bounded(unpacked(raw, layer.descriptor.media_type, digest), "the base", left_bytes)
             stream = _Hashed(inside)
             own: set[str] = set()
-            with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|") as tar:
+            with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|", tarinfo=Entry) as tar:
                 for entry in tar:
                     _take(tar, entry, files, own)
             stream.drain()
@@ -184,6 +192,17 @@ class Bounded:
         if self.left_bytes < 0:
             raise InvalidFile(self._what, "its layers unpack to more than the setting image_limit_bytes allows")
         return piece
+
+
+class Entry(tarfile.TarInfo):
+    """Refuses long names and attributes of any size: tarfile reads each of them into memory, before it tells of it."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        entry = super().frombuf(buf, encoding, errors)
+        if entry.type in _IN_MEMORY and entry.size > _LONGEST_NAME_BYTES:
+            raise InvalidFile("a tar file", f"cannot be read: it has a name or attributes of {entry.size:,} bytes")
+        return entry
 
 
 class _Hashed:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from argosy.errors import InvalidFile, InvalidOption, TooLarge
 from argosy.images.oci.layout import CONFIG, MANIFEST, REF_NAME, TAR, Descriptor, canonical, parse_json
+from argosy.images.oci.pythons import Entry
 
 _CHUNK_BYTES = 1 << 20
 _LARGEST_JSON_BYTES = 16 << 20
@@ -45,7 +46,7 @@ def open_source(reference: str, limit_bytes: int) -> Iterator[Source]:
         yield _Folder(reference, path, tag)
         return
     try:
-        with tarfile.open(path) as tar:
+        with tarfile.open(path, tarinfo=Entry) as tar:
             held = members(tar, limit_bytes)
             archive = _OciArchive if kind == "oci-archive" else _DockerArchive
             yield archive(reference, tar, held, tag)
@@ -58,7 +59,7 @@ def open_archive(path: Path, limit_bytes: int, tag: str = "") -> Iterator[Source
     """An archive of either kind, whichever it is; `tag` tells one of several images. Raises InvalidFile, and TooLarge
     when it holds more than `limit_bytes`."""
     try:
-        with tarfile.open(path) as tar:
+        with tarfile.open(path, tarinfo=Entry) as tar:
             held = members(tar, limit_bytes)
             if "index.json" in held:
                 yield _OciArchive("the archive", tar, held, tag)
