@@ -162,15 +162,16 @@ def test_pushes_and_pulls_that_are_killed_are_finished(
 def test_a_collection_that_is_killed_is_finished(maker: Maker, require: Require, tmp_path: Path) -> None:
     argosy = maker.argosy
     kept = maker.build("kept")
-    for moment_s in (0.1, 0.4):
+    for left in (8, 4):
         image = maker.build()
         argosy.ok("image", "delete", f"big:{image['version']}", "--yes")
-        for number in range(8):
-            unfinished_environment(argosy, number)
+        folders = [unfinished_environment(argosy, number) for number in range(8)]
         begun = resumed(argosy)
         with sdk.connect(home=argosy.home) as client:
             operation = client.gc(wait=False)
-        time.sleep(moment_s)
+            deadline = time.monotonic() + 60
+            while sum(folder.exists() for folder in folders) > left:
+                assert time.monotonic() < deadline
         plane = psutil.Process(argosy.address["pid"])
         plane.send_signal(signal.SIGKILL)
         plane.wait(30)
@@ -184,12 +185,13 @@ def test_a_collection_that_is_killed_is_finished(maker: Maker, require: Require,
     assert argosy.json("image", "show", "kept")["contents"] == kept["contents"]
 
 
-def unfinished_environment(argosy: Argosy, number: int) -> None:
+def unfinished_environment(argosy: Argosy, number: int) -> Path:
     """Many files, so that a collection takes a while."""
     folder = argosy.home / "envs" / f"{number:064x}"
     folder.mkdir()
     for file in range(3000):
         (folder / str(file)).touch()
+    return folder
 
 
 def collected_beside(argosy: Argosy, *words: str) -> tuple[Any, int]:
