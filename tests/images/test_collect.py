@@ -90,6 +90,7 @@ def test_a_deleted_image_leaves_what_others_share(yard: Yard, tmp_path: Path) ->
     assert yard.collect() == planned
     assert all(each.what == "oci blob" and each.size_bytes > 0 for each in planned)
     assert yard.house.blobs() == only_first
+    assert not list((yard.layout.root / ".incoming").iterdir()), "gone, and not only out of sight"
     yard.check(first)
     # What was remembered of the layers is gone with them: they are written again.
     again = yard.house.build(yard.house.manifest(b"retrained"), base)

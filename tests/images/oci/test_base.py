@@ -207,6 +207,12 @@ def test_a_registry_is_asked_when_there_is_one(layout: OciLayout, tmp_path: Path
     assert asked == [("python:3.12-slim", ["linux/amd64"], LIMIT_BYTES)]
 
 
+def test_a_base_that_is_too_large_is_not_taken_over(layout: OciLayout, tmp_path: Path) -> None:
+    with pytest.raises(TooLarge, match="The base oci:"):
+        Bases(layout, 100).resolve(make_base(tmp_path / "theirs"), [AMD])
+    assert len(layout.digests()) == 1, "its manifest, which says so"
+
+
 def test_a_base_that_unpacks_to_any_size_is_given_up(layout: OciLayout, tmp_path: Path) -> None:
     """Each layer is within the limit, packed and unpacked; all of them are not."""
     large: list[dict[str, bytes | str]] = [{f"large-{n}": bytes(LIMIT_BYTES // 2), f"{n}": b""} for n in range(3)]

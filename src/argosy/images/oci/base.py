@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from argosy.errors import Error, InvalidFile, InvalidOption
+from argosy.errors import Error, InvalidFile, InvalidOption, TooLarge
 from argosy.images.oci.layers import BASE, TITLE, LayerBlob
 from argosy.images.oci.layout import TAR, Descriptor, Malformed, OciLayout, media_type
 from argosy.images.oci.platforms import Platform, platform_of_machine
@@ -156,7 +156,10 @@ class Bases:
         manifest = self._layout.json(digest)
         if "config" not in manifest or not isinstance(manifest.get("layers"), list):
             raise InvalidFile(source.reference, f"{digest} is no image manifest")
-        for wanted in [_descriptor(source.reference, item) for item in (manifest["config"], *manifest["layers"])]:
+        blobs = [_descriptor(source.reference, item) for item in (manifest["config"], *manifest["layers"])]
+        if sum(blob.size_bytes for blob in blobs) > self._limit_bytes:
+            raise TooLarge(f"The base {source.reference}", self._limit_bytes)
+        for wanted in blobs:
             if not self._layout.is_whole(wanted):
                 self._layout.add(source.read(wanted.digest), wanted.digest)
 
