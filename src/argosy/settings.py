@@ -55,7 +55,7 @@ class Settings:
         "base of OCI images that are built without --base; {python} is the Python X.Y of the manifest",
     )
     image_limit_bytes: int = _setting(
-        100_000_000_000, "largest image that is pulled or loaded, packed and unpacked, in bytes", least=1
+        100_000_000_000, "largest image that is pulled, loaded or a base, packed and unpacked, in bytes", least=1
     )
     registry: str = _setting(
         "", "where `image push` pushes to without a destination, such as registry.example.com/team"

@@ -51,6 +51,8 @@ def refused(do, path):
     return "done"
 """
 CRASHING = "def init():\n    raise RuntimeError('no such weights')\n\ndef run(numbers):\n    return numbers\n"
+# The default base, for those who name none.
+NOWHERE = "127.0.0.1:9/python:{python}-slim-bookworm"
 _PATIENCE_S = 90.0
 
 
@@ -61,6 +63,13 @@ def base(require: Require) -> tuple[str, str]:
     if os.geteuid() != 0:
         pytest.skip("needs root, to make a base image with debootstrap: run the tests as root")
     return base_image(debootstrap)
+
+
+@pytest.fixture(scope="module")
+def argosy(module_home: Path) -> Argosy:
+    made = Argosy(module_home, {"ARGOSY_BASE_IMAGE": NOWHERE})
+    made.up()
+    return made
 
 
 @pytest.fixture(scope="module", params=["podman", "docker"])
@@ -378,8 +387,9 @@ def test_mistakes_are_told(box: Box, tmp_path: Path) -> None:
     argosy, recipe = box.argosy, box.recipe
     options = ["-m", recipe.model(2.0), *recipe.options()]
     assert "processes, whose memory" in argosy.fails("service", "create", "wrong", *options, "--memory", "1G")
-    nowhere = argosy.fails("service", "create", "wrong", *options, "--env", "box", "--base", f"oci:{tmp_path}/no")
-    assert f"{tmp_path}/no: is no OCI layout" in nowhere
+    missing = argosy.fails("service", "create", "wrong", *options, "--env", "box", code=2)
+    assert NOWHERE.partition("/")[0] in missing
+    assert all(way in missing for way in ("--base", "oci:DIR", "base_image")), missing
     assert "in a container has a base" in argosy.fails("service", "create", "wrong", *options, "--base", "oci:x")
     create = ["env", "create", "other", "--kind"]
     assert "unix:///path" in argosy.fails(*create, "container", "--engine", "tcp://127.0.0.1:1")

@@ -19,6 +19,7 @@ import argosy as sdk
 from argosy.images.oci.layout import REF_NAME, SUBJECT
 from conftest import Require
 from e2e.containers import base_image
+from e2e.engines import running
 from e2e.running import Argosy, RecipeFolder
 from images.distribution.docker_registry import serve
 
@@ -113,7 +114,9 @@ def check_layout(argosy: Argosy, require: Require, folder: Path) -> set[str]:
     assert tags == set(listed.stdout.split())
     for number, tag in enumerate(sorted(tags)):
         subprocess.run([require("skopeo"), "inspect", f"oci:{layout}:{tag}"], check=True, capture_output=True)
-        copy = [require("skopeo"), "copy", "--all", "--preserve-digests", f"oci:{layout}:{tag}"]
+        # Of a default base only the platforms are here that something was built for.
+        every = [] if tag.startswith("base/") else ["--all", "--preserve-digests"]
+        copy = [require("skopeo"), "copy", *every, f"oci:{layout}:{tag}"]
         target = folder / f"copy-{time.monotonic_ns()}-{number}"
         subprocess.run([*copy, f"dir:{target}"], check=True, capture_output=True)
         shutil.rmtree(target)
@@ -159,21 +162,47 @@ def test_pushes_and_pulls_that_are_killed_are_finished(
 def test_a_collection_that_is_killed_is_finished(maker: Maker, require: Require, tmp_path: Path) -> None:
     argosy = maker.argosy
     kept = maker.build("kept")
-    for moment_s in (0.0, 0.05):
+    for left in (8, 4):
         image = maker.build()
         argosy.ok("image", "delete", f"big:{image['version']}", "--yes")
+        folders = [unfinished_environment(argosy, number) for number in range(8)]
+        begun = resumed(argosy)
         with sdk.connect(home=argosy.home) as client:
             operation = client.gc(wait=False)
-        time.sleep(moment_s)
+            deadline = time.monotonic() + 60
+            while sum(folder.exists() for folder in folders) > left:
+                assert time.monotonic() < deadline
         plane = psutil.Process(argosy.address["pid"])
         plane.send_signal(signal.SIGKILL)
         plane.wait(30)
         argosy.up()
         with sdk.connect(home=argosy.home) as client:
             assert client.operations.wait(operation.id, timeout_s=60).state == "succeeded"
+        assert resumed(argosy) > begun, "it was killed before its end"
         assert argosy.json("gc", "--dry-run")["freed"] == []
+        assert not list((argosy.home / "envs").glob(".removed-*")), "nor is anything half removed"
         assert check_layout(argosy, require, tmp_path) == {"kept:1"}
     assert argosy.json("image", "show", "kept")["contents"] == kept["contents"]
+
+
+def unfinished_environment(argosy: Argosy, number: int) -> Path:
+    """Many files, so that a collection takes a while."""
+    folder = argosy.home / "envs" / f"{number:064x}"
+    folder.mkdir()
+    for file in range(3000):
+        (folder / str(file)).touch()
+    return folder
+
+
+def collected_beside(argosy: Argosy, *words: str) -> tuple[Any, int]:
+    """The result of an operation, and how many collections were run until it was done."""
+    operation, count = argosy.json(*words, "--no-wait"), 0
+    with sdk.connect(home=argosy.home) as client:
+        while not (found := client.operations.show(operation["id"])).done:
+            assert client.gc().state == "succeeded"
+            count += 1
+    assert found.state == "succeeded", found
+    return found.result, count
 
 
 def test_collections_beside_builds_and_a_service(
@@ -184,12 +213,9 @@ def test_collections_beside_builds_and_a_service(
     argosy.ok("service", "create", "twice", "-m", recipe.model(2), *recipe.options())
     for number in range(1, 4):
         maker.manifest()
-        operation = argosy.json(*maker.words(), "--no-wait")
-        with sdk.connect(home=argosy.home) as client:
-            while not client.operations.show(operation["id"]).done:
-                assert client.gc().state == "succeeded"
-            assert client.operations.show(operation["id"]).result["image"] == f"big:{number}"
-            assert client.services.run("twice", {"numbers": [1, 2]}) == [2, 4]
+        result, collections = collected_beside(argosy, *maker.words())
+        assert result["image"] == f"big:{number}" and collections > 0
+        assert argosy.json("service", "run", "twice", "-d", '{"numbers": [1, 2]}') == [2, 4]
     check_layout(argosy, require, tmp_path)
     argosy.ok("image", "delete", "big:1", "--yes")
     planned = argosy.ok("gc", "--dry-run").out
@@ -198,6 +224,37 @@ def test_collections_beside_builds_and_a_service(
     assert freed["size_bytes"] > MODEL_BYTES and not freed["dry_run"]
     assert argosy.json("service", "run", "twice", "-d", '{"numbers": [3]}') == [6]
     assert "Nothing to free" in argosy.ok("gc").out
+
+
+def test_collections_beside_bases_steps_and_containers(
+    alone: Argosy, recipe: RecipeFolder, base: tuple[str, str], registry: str, require: Require, tmp_path: Path
+) -> None:
+    """The default base is used by a build that begins, by steps, and by the next update of a service."""
+    steps = tmp_path / "steps.txt"
+    steps.write_text("ENV MOOD=calm\nRUN echo ahoy > /hello\nRUN sleep 1\n")
+    name = f"{registry}/python:{base[1]}-slim-bookworm"
+    copy = [require("skopeo"), "copy", "--all", "--preserve-digests", "--dest-tls-verify=false"]
+    subprocess.run([*copy, base[0], f"docker://{name}"], check=True, capture_output=True)
+    with running("podman", require("podman")) as engine:
+        alone.variables |= {"DOCKER_HOST": engine.url, "ARGOSY_BASE_IMAGE": name}
+        alone.up()
+        maker = Maker(alone, recipe, base, tmp_path)
+        alone.ok("env", "create", "box", "--kind", "container", "--engine", engine.url)
+        how = ["-r", f"python:{base[1]}", "--env", "box"]
+        alone.ok("service", "create", "boxed", "-m", recipe.model(2), *recipe.options(), *how)
+        maker.manifest()
+        words = ["image", "create", "-n", "big", "--manifest", "big:1", "--builder"]
+        _, collections = collected_beside(alone, *words, "oci")
+        assert collections > 0
+        result, collections = collected_beside(alone, *words, "docker", "--docker-steps", str(steps))
+        assert collections > 0
+        tags = check_layout(alone, require, tmp_path)
+        assert f"base/{name}" in tags and str(result["image"]) in tags
+        alone.ok("gc")
+        alone.ok("service", "update", "boxed", "-m", recipe.model(3))
+        assert alone.json("service", "run", "boxed", "-d", '{"numbers": [2]}') == [6]
+        alone.ok("service", "delete", "boxed", "--yes")
+        alone.ok("env", "delete", "box", "--yes")
 
 
 def test_corrupt_blobs_are_told_and_built_anew(maker: Maker, registry: str, require: Require, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from argosy.images.docker import discovery as sockets
 def test_the_order_in_which_they_are_asked() -> None:
     assert sockets.candidates({"XDG_RUNTIME_DIR": "/run/user/7"}) == [
         "unix:///var/run/docker.sock",
+        "unix:///run/user/7/docker.sock",
         "unix:///run/user/7/podman/podman.sock",
         "unix:///run/podman/podman.sock",
     ]

@@ -1,7 +1,11 @@
 """Garbage collection: what is needed stays whatever else goes on, the rest goes."""
 
+import contextlib
+import fcntl
 import json
 import os
+import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +14,9 @@ import pytest
 
 from argosy.errors import StorageFailed
 from argosy.images.collect import BLOB_GRACE_S, Collector
+from argosy.images.docker.build import DockerSteps
 from argosy.images.oci.archive import archive
-from argosy.images.oci.layout import OciLayout
+from argosy.images.oci.layout import Descriptor, OciLayout
 from argosy.images.oci.platforms import PLATFORMS
 from argosy.images.oci.tree import reachable
 from argosy.records import Freed, Image, Reference
@@ -69,7 +74,6 @@ def yard(house: Callable[[str], House]) -> Yard:
 
 def test_nothing_that_an_image_needs_is_collected(yard: Yard, tmp_path: Path) -> None:
     image = yard.house.build(yard.house.manifest(), make_index(tmp_path / "base"), BOTH)
-    yard.collect()  # the index and the manifests of the base, which no image names
     before = yard.house.blobs()
     assert yard.collect() == [] and yard.house.blobs() == before
     yard.check(image)
@@ -78,7 +82,6 @@ def test_nothing_that_an_image_needs_is_collected(yard: Yard, tmp_path: Path) ->
 def test_a_deleted_image_leaves_what_others_share(yard: Yard, tmp_path: Path) -> None:
     base = make_base(tmp_path / "base")
     first = yard.house.build(yard.house.manifest(), base)
-    yard.collect()  # the manifest of the base, which no image names
     only_first = yard.house.blobs()
     second = yard.house.build(yard.house.manifest(b"retrained"), base)
     yard.delete(second)
@@ -87,6 +90,7 @@ def test_a_deleted_image_leaves_what_others_share(yard: Yard, tmp_path: Path) ->
     assert yard.collect() == planned
     assert all(each.what == "oci blob" and each.size_bytes > 0 for each in planned)
     assert yard.house.blobs() == only_first
+    assert not list((yard.layout.root / ".incoming").iterdir()), "gone, and not only out of sight"
     yard.check(first)
     # What was remembered of the layers is gone with them: they are written again.
     again = yard.house.build(yard.house.manifest(b"retrained"), base)
@@ -122,6 +126,91 @@ def test_a_default_base_stays_as_long_as_an_image_stands_on_it(yard: Yard, tmp_p
     yard.delete(image)
     yard.collect()
     assert yard.layout.tags() == {} and yard.layout.digests() == {}
+
+
+def test_a_base_is_there_for_the_next_update(yard: Yard, tmp_path: Path) -> None:
+    """As a service in containers is updated: on the base of the image that is live, which nobody can fetch again."""
+    base = make_index(tmp_path / "base")
+    image = yard.house.build(yard.house.manifest(), base)
+    key = next(layer.key for layer in image.layers if layer.kind == "base")
+    shutil.rmtree(tmp_path / "base")
+    yard.collect()
+    manifest, platforms = yard.house.manifest(b"retrained"), ["linux/amd64"]
+    updated = yard.house.images.create("iris", manifest, "", key, platforms, print, base_digest=key)
+    yard.collect()
+    yard.check(image, updated)
+    yard.delete(image)
+    yard.delete(updated)
+    yard.collect()
+    assert yard.layout.digests() == {}
+
+
+@pytest.mark.parametrize("make", [make_base, make_index])
+def test_a_base_below_steps_stays_as_long_as_the_image(yard: Yard, tmp_path: Path, make: Callable[[Path], str]) -> None:
+    base, platforms = make(tmp_path / "base"), ["linux/amd64"]
+    digest = yard.house.images._bases.default(base, [PLATFORMS["linux/amd64"]])
+    steps, manifest = DockerSteps("ENV MOOD=calm\n"), yard.house.manifest()
+    image = yard.house.images.create("iris", manifest, "", base, platforms, print, steps)
+    yard.collect()
+    assert yard.layout.tags()[f"base/{base}"].digest == digest
+    yard.house.images._bases.parts(base, digest, PLATFORMS["linux/amd64"])
+    key = next(layer.key for layer in image.layers if layer.kind == "base")
+    retrained = yard.house.manifest(b"retrained")
+    updated = yard.house.images.create("iris", retrained, "", key, platforms, print, base_digest=key)
+    yard.check(image, updated)
+    yard.delete(image)
+    yard.delete(updated)
+    yard.collect()
+    assert yard.layout.tags() == {} and yard.layout.digests() == {}
+
+
+def test_a_default_base_that_a_build_begins_to_use_stays(
+    yard: Yard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build asks for the base when the collector has found already that nobody needs it."""
+    base, platforms = make_index(tmp_path / "base"), [PLATFORMS["linux/amd64"]]
+    bases, attached = yard.house.images._bases, yard.layout.attached
+    digest = bases.default(base, platforms)
+    shutil.rmtree(tmp_path / "base")
+    with contextlib.ExitStack() as build:
+
+        def begin(subject: str = "") -> list[Descriptor]:
+            build.enter_context(yard.layout.leases.hold())
+            assert bases.default(base, platforms) == digest
+            return attached(subject)
+
+        monkeypatch.setattr(yard.layout, "attached", begin)
+        yard.collect()
+        monkeypatch.undo()
+        assert yard.layout.tags()[f"base/{base}"].digest == digest
+        assert bases.open(base, digest, platforms[0], "3.12").python == "/usr/bin/python3.12"
+    yard.collect()
+    assert yard.layout.tags() == {} and yard.layout.digests() == {}
+
+
+def test_what_is_being_written_beside_a_collection_stays(yard: Yard, tmp_path: Path) -> None:
+    """A build remembers a layer: a file beside its place, then a rename."""
+    yard.house.build(yard.house.manifest(), make_base(tmp_path / "base"))
+    writing = yard.layout.root / ".known" / f".{'a' * 64}.0123abcd"
+    writing.write_text('{"digest": ')
+    yard.collect()
+    assert writing.exists()
+    OciLayout(yard.layout.root)
+    assert not writing.exists(), "nobody writes when a control plane starts"
+
+
+def test_a_collection_does_not_wait_for_who_builds_an_environment(yard: Yard) -> None:
+    """Such as the installer that a killed control plane has left behind."""
+    key = "f" * 64
+    (yard.home.envs / key).mkdir()
+    (yard.home.envs / ".locks").mkdir()
+    with (yard.home.envs / ".locks" / key).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        collecting = threading.Thread(target=yard.collect, daemon=True)
+        collecting.start()
+        collecting.join(60)
+        assert not collecting.is_alive()
+    assert not (yard.home.envs / key).exists()
 
 
 def test_an_archive_that_is_read_stays(yard: Yard, tmp_path: Path) -> None:

@@ -12,52 +12,16 @@ from typing import Any
 import pytest
 
 from argosy.errors import Error, InvalidFile, InvalidOption, RegistryFailed, RegistryRefused, TooLarge
-from argosy.images.distribution.logins import Logins
-from argosy.images.distribution.names import ImageName
-from argosy.images.distribution.patience import Patience
-from argosy.images.distribution.registries import Registries
 from argosy.images.oci.archive import archive
+from argosy.images.oci.attachments import KINDS, attached
 from argosy.images.oci.layout import CONFIG, INDEX, MANIFEST, TAR, Descriptor, OciLayout, canonical
-from argosy.images.oci.tree import reachable
-from argosy.images.transfers import Transfers
-from argosy.keys import Vault, new_key
 from argosy.records import Image, Reference
-from argosy.settings import Settings
 from images.distribution.fake_registry import FakeRegistry, Handler, digest_of, resets, says, sends_part
 from images.oci.house import House
 from images.oci.images import make_base, make_index
+from images.port import LIMIT_BYTES, Port
 
 BOTH = ["linux/amd64", "linux/arm64"]
-LIMIT_BYTES = 50_000_000
-
-
-class Port:
-    """A house with transfers."""
-
-    def __init__(self, house: House) -> None:
-        self.house = house
-        self.layout = house.layout
-        registries = Registries(
-            Logins(house.shelf.folder / "logins", Vault(new_key())), "", Patience(2, sleep=lambda seconds: None)
-        )
-        settings = Settings(image_limit_bytes=LIMIT_BYTES)
-        self.transfers = Transfers(settings, house.shelf.images, house.images, registries)
-
-    def push(self, image: Image, *names: str) -> str:
-        return self.transfers.push(image, [ImageName.parse(name) for name in names], lambda done, total: None).digest
-
-    def pull(self, reference: str, name: str | None = None, platforms: list[str] | None = None) -> Image:
-        return self.transfers.pull(reference, name, platforms or [], lambda done, total: None)
-
-    def load(self, path: Path, name: str | None = None, tag: str = "") -> Image:
-        return self.transfers.load(path, name, tag, path.name, lambda done, total: None)
-
-    def is_empty(self) -> bool:
-        return not self.layout.tags() and not self.house.shelf.images.page(10, None).items
-
-    def check(self, image: Image) -> None:
-        for digest in reachable(self.layout, self.layout.tags()[image.reference].digest):
-            self.layout.verify(digest)
 
 
 @pytest.fixture
@@ -169,6 +133,68 @@ def test_an_image_that_is_too_large_or_names_itself_endlessly_is_refused(
     assert there.is_empty() and there.layout.digests() == {}
 
 
+def test_an_index_is_counted_with_all_that_it_names(there: Port, fake: FakeRegistry) -> None:
+    """No level of it is too wide by itself; together they would fill the memory."""
+    entries: list[dict[str, Any]] = []
+    for number in range(60):
+        leaf = canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": [], "annotations": {"n": str(number)}})
+        _put(fake, digest_of(leaf), leaf, INDEX)
+        entries.append(Descriptor(INDEX, digest_of(leaf), len(leaf)).json())
+    outer: list[dict[str, Any]] = []
+    for number in range(60):
+        content = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries, "annotations": {"n": str(number)}}
+        inner = canonical(content)
+        _put(fake, digest_of(inner), inner, INDEX)
+        outer.append(Descriptor(INDEX, digest_of(inner), len(inner)).json())
+    _put(fake, "wide", canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": outer}), INDEX)
+    with pytest.raises(RegistryFailed, match="too deep or is too wide"):
+        there.pull(f"{fake.host}/team/iris:wide")
+    assert len(fake.seen) < 300
+
+
+def test_documents_are_weighed_together(there: Port, fake: FakeRegistry) -> None:
+    entries = []
+    for number in range(20):
+        annotations = {"n": f"{number}" + "x" * (3 << 20)}
+        large = canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": [], "annotations": annotations})
+        _put(fake, digest_of(large), large, INDEX)
+        entries.append(Descriptor(INDEX, digest_of(large), len(large)).json())
+    _put(fake, "heavy", canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}), INDEX)
+    with pytest.raises(RegistryFailed, match="too wide"):
+        there.pull(f"{fake.host}/team/iris:heavy")
+    assert len(fake.seen) < 15
+
+
+def test_json_of_another_shape_is_told(here: Port, there: Port, image: Image, fake: FakeRegistry) -> None:
+    """Nothing of it is an internal error."""
+    here.push(image, f"{fake.host}/team/iris:1")
+    deep = b'{"schemaVersion": 2, "manifests": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+    _put(fake, "deep", deep, INDEX)
+    with pytest.raises(RegistryFailed, match="it is no JSON"):
+        there.pull(f"{fake.host}/team/iris:deep")
+    subject = image.oci["linux/amd64"]
+    listed = f"team/iris/{subject.replace(':', '-')}"
+    entries = json.loads(fake.manifests[listed][1])["manifests"]
+    for entry in entries:
+        kind, content = fake.manifests[f"team/iris/{entry['digest']}"]
+        wrong = canonical({**json.loads(content), "subject": subject})
+        entry |= {"digest": digest_of(wrong), "size": len(wrong)}
+        fake.manifests[f"team/iris/{digest_of(wrong)}"] = kind, wrong
+    fake.manifests[listed] = INDEX, canonical({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries})
+    found = there.pull(f"{fake.host}/team/iris:1")
+    assert there.layout.attached(subject) == [], "they say of themselves that they belong to nothing"
+    there.check(found)
+
+
+@pytest.mark.parametrize("layers", [5, ["x"], [], {"a": 1}, [{}], [{"digest": 7}]])
+def test_a_document_of_another_shape_is_told(there: Port, layers: Any) -> None:
+    subject = f"sha256:{'a' * 64}"
+    wrong = there.layout.add_json({"schemaVersion": 2, "mediaType": MANIFEST, "layers": layers})
+    there.layout.attach(subject, [Descriptor(MANIFEST, *wrong, artifact_type=KINDS["sbom"])])
+    with pytest.raises(InvalidFile):
+        attached(there.layout, subject, "sbom")
+
+
 # -- archives ------------------------------------------------------------------------------------------------------
 
 
@@ -203,6 +229,9 @@ def test_archives_that_do_harm_are_refused(here: Port, there: Port, image: Image
         "long blob": {**members, last: members[last] + b"more"},
         "links in a circle": {**members, "index.json": "a", "a": "b", "b": "a"},
         "endless text": {**members, "index.json": b" " * (17 << 20)},
+        "a small file that unpacks to a large one": gzip.compress(_says_it_is_large(), mtime=0),
+        "a small file with an endless name": gzip.compress(_with_a_long_name(), mtime=0),
+        "too deep": {**members, "index.json": b"[" * 200_000},
         "no list": {**members, "index.json": b'{"manifests": 5}'},
         "out of the folder": {**members, "index.json": "../../../../etc/passwd"},
     }
@@ -210,7 +239,7 @@ def test_archives_that_do_harm_are_refused(here: Port, there: Port, image: Image
     for name, made in bad.items():
         path.write_bytes(made) if isinstance(made, bytes) else _tar(path, made)
         tracemalloc.start()
-        with pytest.raises((InvalidFile, InvalidOption)):
+        with pytest.raises((InvalidFile, InvalidOption, TooLarge)):
             there.load(path, "iris")
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -298,6 +327,18 @@ def test_where_a_push_goes(here: Port, image: Image) -> None:
 
 def _manifest(config: Descriptor, layers: list[dict[str, Any]]) -> bytes:
     return canonical({"schemaVersion": 2, "mediaType": MANIFEST, "config": config.json(), "layers": layers})
+
+
+def _says_it_is_large() -> bytes:
+    entry = tarfile.TarInfo("blobs/sha256/large")
+    entry.size = 1 << 50
+    return entry.tobuf() + bytes(10_000)
+
+
+def _with_a_long_name() -> bytes:
+    entry = tarfile.TarInfo()
+    entry.type, entry.size = tarfile.XHDTYPE, 80_000_000
+    return entry.tobuf() + bytes(entry.size + 10_000)
 
 
 def _put(fake: FakeRegistry, tag: str, content: bytes, media_type: str) -> None:

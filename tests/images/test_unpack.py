@@ -11,8 +11,9 @@ import pytest
 
 from argosy.errors import StorageFailed
 from argosy.images import unpack as unpack_module
+from argosy.images.leases import Leases
 from argosy.images.plan import ModelContent
-from argosy.images.unpack import image_folder, remove_image, sweep, unpack
+from argosy.images.unpack import image_folder, sweep, unpack
 from argosy.records import FileEntry, ModelPin
 
 DIGEST = "d" * 64
@@ -106,14 +107,14 @@ def test_removed_in_one_step(root: Path, blobs: Path, monkeypatch: pytest.Monkey
     folder = make(root, blobs)
     with monkeypatch.context() as cut:
         cut.setattr(shutil, "rmtree", lambda *_, **__: None)
-        remove_image(root, DIGEST)
+        assert Leases().remove_folder("folder", folder)
     assert not folder.exists(), "no folder that looks whole"
     assert len(list(root.iterdir())) == 1
     sweep(root)
     assert list(root.iterdir()) == []
     assert len(everything(make(root, blobs))) == 5, "and it can be made again"
-    remove_image(root, DIGEST)
-    remove_image(root, DIGEST)
+    assert Leases().remove_folder("folder", folder)
+    assert Leases().remove_folder("folder", folder), "gone is gone"
     assert list(root.iterdir()) == []
 
 
@@ -127,7 +128,7 @@ def test_a_sweep_takes_what_was_half_made_and_nothing_else(root: Path, blobs: Pa
 
 def test_two_images_share_nothing(root: Path, blobs: Path) -> None:
     first, second = make(root, blobs), make(root, blobs, "e" * 64)
-    remove_image(root, DIGEST)
+    Leases().remove_folder("folder", first)
     assert not first.exists()
     files: dict[str, Any] = everything(second)
     assert len(files) == 5

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import threading
 import time
@@ -6,15 +7,16 @@ from pathlib import Path
 import pytest
 
 from argosy.errors import EnvironmentFailed
+from argosy.images.leases import Leases
 from argosy.images.pythons import Python
 from argosy.images.venvs import (
     Build,
     check_environment,
     ensure_environment,
+    environment_folder,
     environment_key,
     environment_python,
     list_environments,
-    remove_environment,
 )
 from argosy.images.verify import verify_environment
 from argosy.manifests.lock import resolve
@@ -146,14 +148,16 @@ def test_an_unfinished_folder_is_no_environment(index: PackageIndex, base_python
     assert run(ensure_environment(root, build), "import beta; print(1)") == "1"
 
 
-def test_removal(index: PackageIndex, base_python: Python, root: Path) -> None:
+def test_removal(index: PackageIndex, base_python: Python, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build = a_build("beta\n", index, base_python)
-    remove_environment(root, build.key)
     ensure_environment(root, build)
-    (root / f".building-{build.key}-dead").mkdir()
-    remove_environment(root, build.key)
+    with monkeypatch.context() as cut:
+        cut.setattr(shutil, "rmtree", lambda *_, **__: None)
+        assert Leases().remove_folder("env", environment_folder(root, build.key))
     assert check_environment(root, build.key) == "it was never built"
-    assert leftovers(root) == []
+    assert len(leftovers(root)) == 1, "the removal was cut short"
+    ensure_environment(root, build)
+    assert leftovers(root) == [] and check_environment(root, build.key) == ""
 
 
 def test_threads_build_it_once(index: PackageIndex, base_python: Python, root: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from argosy.errors import EnvironmentFailed, InvalidDependencies
+from argosy.errors import EnvironmentFailed, InvalidDependencies, InvalidOption
 from argosy.manifests.channels import Channels
 from argosy.manifests.conda_file import read_conda_file
 from argosy.manifests.conda_lock import CondaWish, lock_conda
@@ -222,3 +222,13 @@ def test_credentials_are_parted_from_the_settings_urls() -> None:
     assert "p/w" not in repr(found) and "tok3n" not in repr(found)
     assert found.redact("GET https://joe:pw@h.example/t/tok/x") == "GET https://***@h.example/t/***/x"
     assert Channels.of("conda-forge").authentication() == ""
+
+
+@pytest.mark.parametrize("second", ["https://jim:0ther@one.example/y", "https://one.example:8443/t/t0ken/y"])
+def test_two_logins_at_one_host_are_refused(second: str) -> None:
+    """rattler knows one a host: which of the two channels works would be chance."""
+    with pytest.raises(InvalidOption, match=r"two logins for one\.example") as problem:
+        Channels.of(f"https://joe:s3cret@one.example/x {second}")
+    assert not any(secret in problem.value.message for secret in ("s3cret", "0ther", "t0ken"))
+    both = Channels.of("https://joe:s3cret@one.example/x https://joe:s3cret@one.example/y https://one.example/z")
+    assert len(both.urls) == 3 and len(both.logins) == 1

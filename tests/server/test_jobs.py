@@ -320,3 +320,18 @@ def test_if_match_of_an_update(deploys: Deploys) -> None:
     assert done.error is not None
     assert done.error["status"] == 412
     assert isinstance(deploys.services.registry, ServiceRegistry)
+
+
+@pytest.mark.parametrize("kind", ["image.run", "service.tune"])
+def test_what_a_trial_runs_from_is_not_collected(deploys: Deploys, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    leases = deploys.jobs._leases
+
+    def trial(job: Job) -> dict[str, Any]:
+        leases.use("env:e")
+        return {"kept": leases.used("env:e")}
+
+    for owner in (deploys.jobs._image_runs, deploys.jobs._tuner):
+        monkeypatch.setattr(owner, "steps", lambda: [Step("only", trial)])
+    (step,) = deploys.jobs.kinds()[kind]
+    assert step.run(None) == {"kept": True}  # type: ignore[arg-type]
+    assert not leases.used("env:e")

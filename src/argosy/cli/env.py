@@ -36,7 +36,8 @@ def build(parser: Parser, name: str) -> None:
         default="",
         metavar="URL",
         help="the socket of Docker or Podman, as unix:///path; by default the one of $DOCKER_HOST, else the first that "
-        "answers of /var/run/docker.sock, $XDG_RUNTIME_DIR/podman/podman.sock and /run/podman/podman.sock",
+        "answers of /var/run/docker.sock, docker.sock and podman/podman.sock in $XDG_RUNTIME_DIR, and "
+        "/run/podman/podman.sock",
     )
     leaf(group, "list", "List the environments; `local` is always there.", list_environments, ["argosy env list"])
     _named(leaf(group, "show", "Show an environment and its services.", show_environment, ["argosy env show local"]))

@@ -6,19 +6,19 @@ from pathlib import Path
 
 from argosy.errors import UserError
 from argosy.images.conda import conda_python
-from argosy.images.leases import Leases
+from argosy.images.leases import REMOVED, Leases
 from argosy.images.plan import Plan, image_json, plan
 from argosy.images.pythons import Python, find_python
 from argosy.images.registry import ImageRegistry, manifest_contents
 from argosy.images.runtimes import install_runtime, runtime_digest
-from argosy.images.unpack import BlobPath, image_folder, remove_image, sweep, unpack
+from argosy.images.unpack import BlobPath, image_folder, sweep, unpack
 from argosy.images.venvs import (
     Build,
     check_environment,
     ensure_environment,
+    environment_folder,
     environment_key,
     environment_python,
-    remove_environment,
 )
 from argosy.manifests.channels import Channels
 from argosy.manifests.dependencies import Dependencies
@@ -71,6 +71,8 @@ class ImageBuilder:
         self._blob_path = blob_path
         self._version = version
         sweep(home.images)
+        # Nothing else: a uv that outlived its control plane may still build there.
+        sweep(home.envs, f"{REMOVED}*")
 
     def create(self, name: str, manifest: Manifest, description: str, say: Say) -> Image:
         """The image of a manifest; the same manifest gives the same image."""
@@ -111,9 +113,9 @@ class ImageBuilder:
         # Unless somebody at work, as a build that is not registered yet, uses them.
         with self._leases.hold():
             if image.digest not in digests:
-                self._leases.remove(f"folder:{folder.name}", lambda: remove_image(self._home.images, image.digest))
+                self._leases.remove_folder(f"folder:{folder.name}", folder)
             if key and key not in keys:
-                self._leases.remove(f"env:{key}", lambda: remove_environment(self._home.envs, key))
+                self._leases.remove_folder(f"env:{key}", environment_folder(self._home.envs, key))
 
     def _prepare(self, manifest: Manifest, plan_digest: str, key: str, say: Say) -> None:
         lock = manifest.recipe.lock

@@ -5,16 +5,16 @@ as well, since who uploads one registers it later, in another request. Every del
 so one that is cut short has done a part of it, and is simply repeated.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 
 from argosy.images.leases import Leases
 from argosy.images.oci.base import BASE_TAG
-from argosy.images.oci.layout import SUBJECT, OciLayout
-from argosy.images.oci.tree import reachable
+from argosy.images.oci.layout import BASE_DIGEST, SUBJECT, OciLayout
+from argosy.images.oci.tree import children, reachable
 from argosy.images.registry import ImageRegistry
-from argosy.images.unpack import image_folder, remove_image
-from argosy.images.venvs import environment_folders, remove_environment
+from argosy.images.unpack import image_folder
+from argosy.images.venvs import environment_folders
 from argosy.records import Freed
 from argosy.settings import Home
 from argosy.store.blobs import LocalBlobs
@@ -60,16 +60,20 @@ class Collector:
         # In this order: what has a tag when tags are read had its row before.
         blobs, tags = layout.digests(), layout.tags()
         manifests, bases = self._images.stored()
-        stale = [name for name, tag in tags.items() if not self._is_needed(name, tag.digest, manifests, bases)]
-        roots = {tag.digest for name, tag in tags.items() if name not in stale}
-        roots |= {digest for digests in manifests.values() for digest in digests}
+        made = {digest for digests in manifests.values() for digest in digests}
+        # Those of before any steps too. An update of a service, or of an image, stands on them again.
+        bases = {base for base in bases if base.startswith("sha256:")}
+        bases |= self._named_bases(made & blobs.keys()) & blobs.keys()
+        stale = [name for name, tag in tags.items() if not self._is_needed(name, tag.digest, manifests, bases, blobs)]
+        roots = {tag.digest for name, tag in tags.items() if name not in stale} | made | bases
         needed = self._below(roots)
         lost = {entry.annotations[SUBJECT] for entry in layout.attached()} - needed
         needed |= self._below(e.digest for e in layout.attached() if e.annotations[SUBJECT] not in lost)
         if not dry_run:
             for name in stale:
-                layout.untag(name)
-            layout.detach(subject for subject in lost if not self._leases.used(subject))
+                self._leases.remove(name, lambda name=name: layout.untag(name))  # type: ignore[misc]
+            for subject in lost:
+                self._leases.remove(subject, lambda subject=subject: layout.detach([subject]))  # type: ignore[misc]
         for digest, size_bytes in blobs.items():
             if digest in needed or self._leases.used(digest):
                 continue
@@ -78,11 +82,22 @@ class Collector:
         if not dry_run:
             layout.forget_lost()
 
-    def _is_needed(self, name: str, digest: str, manifests: dict[str, set[str]], bases: set[str]) -> bool:
+    def _is_needed(
+        self, name: str, digest: str, manifests: dict[str, set[str]], bases: set[str], blobs: Container[str]
+    ) -> bool:
         """Whether an image has the tag; that of a default base serves as long as an image stands on it."""
-        if name.startswith(BASE_TAG):
-            return digest in bases or self._leases.used(name)
-        return name in manifests
+        if not name.startswith(BASE_TAG):
+            return name in manifests
+        return digest in bases or self._leases.used(name) or (digest in blobs and self._has_any(digest, bases))
+
+    def _has_any(self, index: str, bases: set[str]) -> bool:
+        """Whether one of these bases is the index's for some platform. Looking marks nothing as used."""
+        return any(isinstance(item, dict) and item.get("digest") in bases for item in children(self._layout, index))
+
+    def _named_bases(self, manifests: Iterable[str]) -> set[str]:
+        """What these images say that they stand on: with steps, that is not the base of their plan."""
+        said = (self._layout.json(digest).get("annotations") for digest in manifests)
+        return {str(each[BASE_DIGEST]) for each in said if isinstance(each, dict) and BASE_DIGEST in each}
 
     def _below(self, roots: Iterable[str]) -> set[str]:
         return {digest for root in roots for digest in reachable(self._layout, root)}
@@ -96,7 +111,7 @@ class Collector:
             if key in keys or self._leases.used(f"env:{key}"):
                 continue
             size_bytes = _size(folder)
-            if dry_run or self._leases.remove(f"env:{key}", lambda key=key: remove_environment(self._home.envs, key)):  # type: ignore[misc]
+            if dry_run or self._leases.remove_folder(f"env:{key}", folder):
                 yield Freed("environment", key, size_bytes)
 
     def _folders(self, dry_run: bool) -> Iterator[Freed]:
@@ -108,7 +123,7 @@ class Collector:
             if folder in used or self._leases.used(key):
                 continue
             size_bytes = _size(folder)
-            if dry_run or self._leases.remove(key, lambda name=folder.name: remove_image(self._home.images, name)):  # type: ignore[misc]
+            if dry_run or self._leases.remove_folder(key, folder):
                 yield Freed("image folder", folder.name, size_bytes)
 
     # -- uploaded files ------------------------------------------------------------------------------------------

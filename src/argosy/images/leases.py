@@ -6,9 +6,17 @@ one uses after it is remembered. No clock decides, so neither a slow build nor a
 and a lease ends with the process, so that `kill -9` leaves none behind.
 """
 
+import secrets
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+from argosy.errors import StorageFailed
+
+# What is on its way out of a folder; a crash may leave some.
+REMOVED = ".removed-"
 
 
 class Leases:
@@ -38,12 +46,31 @@ class Leases:
                 self._used.add(key)
 
     def remove(self, key: str, remove: Callable[[], object]) -> bool:
-        """Call `remove` unless `key` is used; until it is done nobody begins to use it. Whether it was called."""
+        """Call `remove` unless `key` is used; until it is done nobody begins to use it. Whether it was called.
+
+        All that build and pull wait meanwhile: it must be quick, and wait for nobody.
+        """
         with self._guard:
             if key in self._used:
                 return False
             remove()
             return True
+
+    def remove_folder(self, key: str, folder: Path) -> bool:
+        """As `remove`: the folder goes away in one step, its files after that, when nobody waits any more."""
+        gone = folder.with_name(f"{REMOVED}{folder.name}-{secrets.token_hex(4)}")
+        try:
+            if not self.remove(key, lambda: folder.rename(gone)):
+                return False
+        except FileNotFoundError:
+            return True
+        except OSError as problem:
+            raise StorageFailed(
+                f"{folder} cannot be deleted: {problem.strerror or problem}. Make the folder it lies in writable for "
+                "this user, then try again."
+            ) from problem
+        shutil.rmtree(gone, ignore_errors=True)
+        return True
 
     def used(self, key: str) -> bool:
         with self._guard:

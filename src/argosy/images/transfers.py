@@ -19,7 +19,7 @@ from argosy.images.distribution.session import RegistrySession
 from argosy.images.oci.attachments import KINDS
 from argosy.images.oci.create import OciImages
 from argosy.images.oci.described import describe
-from argosy.images.oci.layout import DOCKER_LIST, INDEX, MANIFEST, Descriptor, Malformed
+from argosy.images.oci.layout import DOCKER_LIST, INDEX, MANIFEST, Descriptor, Malformed, media_type
 from argosy.images.oci.load import Loader
 from argosy.images.oci.sources import open_archive
 from argosy.images.oci.tree import reachable
@@ -87,30 +87,28 @@ class Transfers:
 
     def load(self, archive: Path, name: str | None, tag: str, source: str, progress: Progress) -> Image:
         """The image of an OCI archive or of what `docker save` writes; `source` is its file's name."""
-        with self._layout.leases.hold(), open_archive(archive, tag) as opened:
+        limit = self._settings.image_limit_bytes
+        with self._layout.leases.hold(), open_archive(archive, limit, tag) as opened:
             own = name or opened.title().rpartition("/")[2].partition(":")[0]
             if not own:
                 raise InvalidOption("--name", "", "the archive does not say what the image is called: give it a name")
             check_name("image", own)
-            loader = Loader(self._layout, opened, self._settings.image_limit_bytes, lambda done: progress(done, 0))
+            loader = Loader(self._layout, opened, limit, lambda done: progress(done, 0))
             return self._register(own, loader.run(), source, source)
 
     def _register(self, name: str, root: str, what: str, source: str) -> Image:
         described = describe(self._layout, what, root, self._settings.image_limit_bytes)
         image = self._images.adopt(name, described, source)
-        content = self._layout.json(root)
-        media_type = str(content.get("mediaType") or (INDEX if "manifests" in content else MANIFEST))
-        if media_type not in (INDEX, DOCKER_LIST):
-            root, media_type = self._index(list(described.manifests.items())), INDEX
-        self._layout.tag(image.reference, Descriptor(media_type, root, self._layout.size(root)))
+        kind = media_type(self._layout.json(root))
+        if kind not in (INDEX, DOCKER_LIST):
+            root, kind = self._index(list(described.manifests.items())), INDEX
+        self._layout.tag(image.reference, Descriptor(kind, root, self._layout.size(root)))
         return image
 
     def _index(self, manifests: Sequence[tuple[str, str]]) -> str:
         """An index of our own over these platforms."""
         entries = [
-            Descriptor(
-                str(self._layout.json(digest).get("mediaType") or MANIFEST), digest, self._layout.size(digest), at
-            )
+            Descriptor(media_type(self._layout.json(digest)), digest, self._layout.size(digest), at)
             for at, digest in sorted(manifests)
         ]
         index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry.json() for entry in entries]}
@@ -132,7 +130,8 @@ class Transfers:
             name = ImageName(session.host, path, None, offered.digest)
             pull(session, name, self._layout, progress=told, limit_bytes=_LARGEST_ATTACHMENT_BYTES)
             content = self._layout.json(offered.digest)
-            if (content.get("subject") or {}).get("digest") == subject:
+            about = content.get("subject")
+            if isinstance(about, dict) and about.get("digest") == subject:
                 size_bytes = self._layout.size(offered.digest)
                 kept.append(replace(offered, media_type=MANIFEST, size_bytes=size_bytes, annotations={}))
         if kept:

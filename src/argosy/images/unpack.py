@@ -4,7 +4,6 @@ Files are copied from the blob store, sharing blocks where the file system can (
 that is opened for writing must not change the registered one. The folder appears whole, by rename.
 """
 
-import contextlib
 import fcntl
 import json
 import os
@@ -67,18 +66,9 @@ def unpack(
     return folder
 
 
-def remove_image(root: Path, plan_digest: str) -> None:
-    """Away in one step, so that a crash leaves no folder that looks whole and is not."""
-    folder = image_folder(root, plan_digest)
-    gone = root / f".{folder.name}.{secrets.token_hex(4)}"
-    with contextlib.suppress(FileNotFoundError):
-        folder.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
-
-
-def sweep(root: Path) -> None:
+def sweep(root: Path, names: str = ".*") -> None:
     """Remove what a control plane that crashed left half made or half removed. Nobody else may be at work there."""
-    for leftover in root.glob(".*"):
+    for leftover in root.glob(names):
         shutil.rmtree(leftover, ignore_errors=True)
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from argosy.errors import EnvironmentFailed, Error
 from argosy.images.conda import built_elsewhere, locked_packages, remember_place
+from argosy.images.leases import REMOVED
 from argosy.images.pythons import Python
 from argosy.images.scripts import settle_scripts
 from argosy.manifests.channels import Channels
@@ -31,7 +32,7 @@ from argosy.manifests.uv import Finished, Index, OnLine, run_uv
 from argosy.records import Lock, encode
 
 _MARKER = ".argosy-environment.json"
-_BUILDING, _REMOVED = ".building-", ".removed-"
+_BUILDING = ".building-"
 _KEY = re.compile(r"[0-9a-f]{64}")
 # uv keeps the user's choice of how files get from its cache into an environment, unless told otherwise.
 LINK_MODES = ("clone", "copy", "hardlink", "symlink")
@@ -50,9 +51,14 @@ def environment_key(lock: Lock, python_minor: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+def environment_folder(root: Path, key: str) -> Path:
+    """Where an environment lies, whether it is there or not."""
+    return root / _checked(key)
+
+
 def environment_python(root: Path, key: str) -> Path:
     """The interpreter of a built environment. It need not exist; see check_environment."""
-    return root / _checked(key) / "bin" / "python"
+    return environment_folder(root, key) / "bin" / "python"
 
 
 def list_environments(root: Path) -> list[str]:
@@ -119,18 +125,6 @@ def ensure_environment(root: Path, build: Build, on_line: OnLine | None = None) 
     except OSError as problem:
         raise _storage_problem(root, problem) from problem
     return environment_python(root, build.key)
-
-
-def remove_environment(root: Path, key: str) -> None:
-    """Delete it; nothing happens when there is none. The caller knows that no replica runs from it."""
-    if not root.is_dir():
-        return
-    try:
-        with _locked(root, key, lambda line: None):
-            _retire(root, key)
-            _sweep(root, key)
-    except OSError as problem:
-        raise _storage_problem(root, problem) from problem
 
 
 @contextmanager
@@ -215,14 +209,14 @@ def _mark(place: Path, build: Build) -> None:
 def _retire(root: Path, key: str) -> None:
     """Take the folder of `key` away in one step; its files are deleted after."""
     if (root / key).is_dir():
-        gone = root / f"{_REMOVED}{key}-{secrets.token_hex(4)}"
+        gone = root / f"{REMOVED}{key}-{secrets.token_hex(4)}"
         (root / key).rename(gone)
         shutil.rmtree(gone, ignore_errors=True)
 
 
 def _sweep(root: Path, key: str) -> None:
     """Remove what crashed builds and removals of `key` left. The caller holds its lock."""
-    for leftover in [*root.glob(f"{_BUILDING}{key}-*"), *root.glob(f"{_REMOVED}{key}-*")]:
+    for leftover in [*root.glob(f"{_BUILDING}{key}-*"), *root.glob(f"{REMOVED}{key}-*")]:
         shutil.rmtree(leftover, ignore_errors=True)
 
 

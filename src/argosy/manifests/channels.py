@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from argosy.errors import InvalidOption
+from argosy.manifests.uv import redact
+
 _TOKEN = re.compile(r"/t/([^/]+)(?=/|$)")
-_CREDENTIALS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/@\s]+@", re.IGNORECASE)
 _USERS_FILE = Path("~/.rattler/credentials.json")
 
 
@@ -27,13 +29,21 @@ class Channels:
 
     @classmethod
     def of(cls, setting: str) -> "Channels":
-        """From the setting: names and URLs, parted by blanks."""
-        urls, logins = [], {}
+        """From the setting: names and URLs, parted by blanks. InvalidOption for two logins at one host: rattler goes
+        by host alone, whatever the port and the path, and one of the two channels would be refused."""
+        urls: list[str] = []
+        logins: dict[str, dict[str, Any]] = {}
         for text in setting.split():
             url, login = _parted(text)
             urls.append(url)
-            if login:
-                logins[urlsplit(url).hostname or ""] = login
+            host = urlsplit(url).hostname or ""
+            if login and logins.setdefault(host, login) != login:
+                raise InvalidOption(
+                    "conda_channels",
+                    " ".join(urls),
+                    f"it has two logins for {host}, and a host can have one. Use one user or token that may read all "
+                    "its channels.",
+                )
         return cls(tuple(urls), logins)
 
     def authentication(self, environ: Mapping[str, str] = os.environ) -> str:
@@ -49,7 +59,12 @@ class Channels:
 
     def redact(self, text: str) -> str:
         """The text without user names, passwords and tokens of URLs."""
-        return _TOKEN.sub("/t/***", _CREDENTIALS.sub(r"\1***@", text))
+        return _TOKEN.sub("/t/***", redact(text))
+
+
+def has_token(url: str) -> bool:
+    """Whether a channel's URL holds `/t/TOKEN/`."""
+    return bool(_TOKEN.search(url))
 
 
 def _parted(text: str) -> tuple[str, dict[str, Any]]:

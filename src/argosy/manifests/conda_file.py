@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from argosy.manifests.channels import has_token
 from argosy.manifests.dependencies import Dependencies, combine, unusable
 from argosy.manifests.requirements import read_lines, without_comment
 
 _LONGEST_FILE_CHARS = 200_000
 _KNOWN_KEYS = frozenset({"name", "channels", "dependencies", "prefix", "platforms"})
 _CHANNEL_NAME = re.compile(r"[A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*")
-_TOKEN = re.compile(r"/t/[^/]+(?=/|$)")
 # conda's own name for the channels of its maker.
 _DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
 
@@ -97,7 +97,7 @@ def _channel(text: str, file: str, line: int) -> str:
         usable = usable and parts.scheme in ("http", "https", "file")
     except ValueError:
         secret, usable = False, False
-    if secret or _TOKEN.search(text):
+    if secret or has_token(text):
         raise unusable(
             file,
             line,

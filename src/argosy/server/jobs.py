@@ -87,11 +87,11 @@ class Jobs:
             "manifest.create": [manifest],
             "manifest.test": [self._building(step) for step in self._trials.steps()],
             "image.create": [manifest, image],
-            "image.run": self._image_runs.steps(),
+            "image.run": [self._building(step) for step in self._image_runs.steps()],
             "service.create": [manifest, image, load, Step("deploy", self._create_service), rollout],
             "service.update": [manifest, image, load, Step("deploy", self._update_service), rollout],
             "service.rollback": [Step("load", self._load_former), Step("deploy", self._roll_back), rollout],
-            "service.tune": self._tuner.steps(),
+            "service.tune": [self._building(step) for step in self._tuner.steps()],
             "service.delete": [Step("delete", self._delete_service, waits=True)],
         }
 

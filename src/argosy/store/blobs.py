@@ -132,6 +132,20 @@ class LocalBlobs:
         with self._placing:
             self.path(sha256).unlink(missing_ok=True)
 
+    def take(self, sha256: str) -> Path | None:
+        """Take the blob out of the store in one step; the file, which may be large, is the caller's to delete. None
+        when there is no such blob."""
+        gone = self.incoming / secrets.token_hex(16)
+        try:
+            self.incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self._placing:
+                self.path(sha256).rename(gone)
+        except FileNotFoundError:
+            return None
+        except OSError as problem:
+            raise _failure("delete", self.path(sha256), problem) from problem
+        return gone
+
     def begin(self) -> "BlobWriter":
         """A writer of one blob; use it as a context manager, which drops what was not committed."""
         try:

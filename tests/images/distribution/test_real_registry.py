@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from argosy.errors import RegistryFailed, RegistryRefused, UserError
+from argosy.errors import RegistryFailed, RegistryRefused, TooLarge, UserError
 from argosy.images.distribution.logins import Login, Logins
 from argosy.images.distribution.names import ImageName
 from argosy.images.distribution.progress import Moved
@@ -100,7 +100,9 @@ def test_a_base_is_brought_in_by_its_reference(
 ) -> None:
     index, name = blobs.index(amd64=blobs.image(b"a"), arm64=blobs.image(b"b", "arm64")), fresh(plain)
     push(plain, blobs, index, name)
-    assert registries.pull(str(name), ["linux/amd64", "linux/arm64"], others) == index
+    assert registries.pull(str(name), ["linux/amd64", "linux/arm64"], others, 1_000_000) == index
+    with pytest.raises(TooLarge):
+        registries.pull(str(name), ["linux/amd64"], others, 10)
     assert others.digests() == blobs.digests()
 
 

@@ -49,7 +49,7 @@ class Copying:
 
     def __init__(self, folder: Path) -> None:
         self.layout, self.logs = OciLayout(folder / "oci"), folder / "logs"
-        self.bases = Bases(self.layout)
+        self.bases = Bases(self.layout, 1 << 30)
         self.reference = make_base(folder / "base", [base_layer()])
         self.blob = folder / "blob"
         self.blob.write_bytes(b"ahoy")
@@ -61,7 +61,7 @@ class Copying:
         platform = PLATFORMS["linux/amd64"]
         digest = self.bases.resolve(self.reference, [platform])
         base = self.bases.parts(self.reference, digest, platform)
-        builder = DockerBuilder(self.layout, lambda _: self.blob, never, {})
+        builder = DockerBuilder(self.layout, lambda _: self.blob, 1 << 30, never, {})
         with BuildLog(self.logs, "iris", lambda _: None) as log:
             wanted = DockerSteps("\n".join(steps), "steps.txt")
             derived = builder.derive(base, platform, wanted, FILES, Index(), "iris", log)

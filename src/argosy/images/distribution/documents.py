@@ -43,7 +43,7 @@ def parse(content: bytes, announced: str = "") -> Document:
     """`announced` is the Content-Type that it came with. Raises Malformed."""
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Malformed("it is no JSON") from None
     if not isinstance(body, dict):
         raise Malformed("it is no JSON object")

@@ -18,8 +18,8 @@ from argosy.images.distribution.session import Ask, RegistrySession
 from argosy.images.oci.blobs import OciBlobs
 from argosy.images.oci.layout import Descriptor, Malformed
 
-# An index of indexes may name more than anybody can store.
-_DEEPEST, _MOST_CHILDREN = 3, 100
+# Of an index, with all that it names at any depth: they are in memory together. Real ones have a few dozen.
+_DEEPEST, _MOST_DOCUMENTS, _MOST_DOCUMENT_BYTES = 3, 200, 32 << 20
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def pull(
     shown = f"{name.path}:{name.tag}" if name.tag else name.path
     # Chosen before anything is fetched: the last one may be missing.
     children = [choose(name.host, shown, root, platform) for platform in platforms] if root.children else []
-    documents = list(_documents(session, name.path, root, children or list(root.children), _DEEPEST))
+    documents = list(_Tree(session, name.path).below(root, children or list(root.children), _DEEPEST))
     wanted = {blob.digest: blob for document in documents for blob in document.blobs}
     if limit_bytes is not None and sum(blob.size_bytes for blob in wanted.values()) > limit_bytes:
         raise TooLarge(f"The image {name}", limit_bytes)
@@ -68,19 +68,27 @@ def resolve(session: RegistrySession, name: ImageName) -> Document:
     return _fetch(session, name.path, name.reference)
 
 
-def _documents(
-    session: RegistrySession, path: str, document: Document, children: Sequence[Descriptor], deepest: int
-) -> Iterator[Document]:
-    """What the document refers to, as far as `children` go, then itself."""
-    if not deepest or len(children) > _MOST_CHILDREN:
-        raise RegistryFailed(
-            session.host,
-            f"What the registry {session.host} has as {path}@{document.digest} lies too deep or is too wide.",
-        )
-    for child in children:
-        inner = _fetch(session, path, child.digest)
-        yield from _documents(session, path, inner, inner.children, deepest - 1)
-    yield document
+class _Tree:
+    """The documents of one pull, which are counted together."""
+
+    def __init__(self, session: RegistrySession, path: str) -> None:
+        self._session, self._path = session, path
+        self._count, self._size_bytes = 0, 0
+
+    def below(self, document: Document, children: Sequence[Descriptor], deepest: int) -> Iterator[Document]:
+        """What the document refers to, as far as `children` go, then itself."""
+        self._count += 1
+        self._size_bytes += len(document.content)
+        if not deepest or self._count + len(children) > _MOST_DOCUMENTS or self._size_bytes > _MOST_DOCUMENT_BYTES:
+            raise RegistryFailed(
+                self._session.host,
+                f"What the registry {self._session.host} has as {self._path}@{document.digest} lies too deep or is too "
+                f"wide: an image has at most {_MOST_DOCUMENTS} manifests.",
+            )
+        for child in children:
+            inner = _fetch(self._session, self._path, child.digest)
+            yield from self.below(inner, inner.children, deepest - 1)
+        yield document
 
 
 def _store(session: RegistrySession, path: str, blobs: OciBlobs, document: Document, progress: Progress) -> None:

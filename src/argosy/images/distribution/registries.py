@@ -37,11 +37,12 @@ class Registries:
             login = find_login(host) or Login()
         return RegistrySession(host, login, plain_http, self._tls, self._patience)
 
-    def pull(self, reference: str, platforms: Sequence[str], blobs: OciBlobs) -> str:
-        """Bring an image into `blobs`, an index for these platforms alone; the digest that `reference` names now."""
+    def pull(self, reference: str, platforms: Sequence[str], blobs: OciBlobs, limit_bytes: int) -> str:
+        """Bring an image into `blobs`, an index for these platforms alone; the digest that `reference` names now.
+        TooLarge for one of more than `limit_bytes`."""
         name = ImageName.parse(reference)
         with self.session(name.host) as session:
-            return pull(session, name, blobs, platforms=platforms).digest
+            return pull(session, name, blobs, platforms=platforms, limit_bytes=limit_bytes).digest
 
     def log_in(self, host: str, login: Login, plain_http: bool = False) -> RegistryLogin:
         """Try the login, and keep it when the registry accepts it. Raises RegistryRefused, RegistryFailed.

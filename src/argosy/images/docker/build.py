@@ -47,12 +47,14 @@ class DockerSteps:
 
 @dataclass
 class _State:
-    """The image so far. `files` are those of its first layers, as many as were `read`."""
+    """The image so far. `files` are those of its first layers, as many as were `read`; the rest may be `left_bytes`
+    large."""
 
     layers: list[LayerBlob]
     config: dict[str, Any]
     history: list[dict[str, Any]]
     variables: dict[str, str]
+    left_bytes: int
     arguments: dict[str, str] = field(default_factory=dict)
     files: dict[str, File] = field(default_factory=dict)
     read: int = 0
@@ -64,7 +66,7 @@ class _State:
     def look(self, layout: OciLayout) -> Mapping[str, File]:
         """The files that it has."""
         for layer in self.layers[self.read :]:
-            apply(layout, layer, self.files)
+            self.left_bytes = apply(layout, layer, self.files, self.left_bytes)
         self.read = len(self.layers)
         return self.files
 
@@ -78,16 +80,18 @@ class _State:
 
 
 class DockerBuilder:
-    """`find` finds the engine when the first step needs one."""
+    """`find` finds the engine when the first step needs one. COPY looks through no more than `limit_bytes`."""
 
     def __init__(
         self,
         layout: OciLayout,
         blob_path: BlobPath,
+        limit_bytes: int,
         find: Callable[[], BuildEngine] = find_engine,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        self._layout, self._blob_path, self._find, self._environ = layout, blob_path, find, environ
+        self._layout, self._blob_path, self._limit_bytes = layout, blob_path, limit_bytes
+        self._find, self._environ = find, environ
 
     def derive(
         self,
@@ -105,7 +109,7 @@ class DockerBuilder:
         given = handed(index, self._environ)
         # Two homes may use one engine.
         build = hashlib.sha256(f"{self._layout.root}\0{image}".encode()).hexdigest()[:16]
-        state = _begin(base)
+        state = _begin(base, self._limit_bytes)
         with Bench(self._layout, self._find, platform, build, given) as bench:
             for number, step in enumerate(steps, 1):
                 shown = given.hide(_one_line(step.text))
@@ -154,10 +158,10 @@ class DockerBuilder:
         return write_layer(self._layout, key, title, contents, folders_above(below, placed))
 
 
-def _begin(base: Base) -> _State:
+def _begin(base: Base, limit_bytes: int) -> _State:
     inherited = base.config.get("config") or {}
     variables = dict(item.partition("=")[::2] for item in inherited.get("Env") or [])
-    return _State(list(base.layers), base.config, base_history(base), variables)
+    return _State(list(base.layers), base.config, base_history(base), variables, limit_bytes)
 
 
 def _apply(state: _State, step: Step, where: str) -> None:

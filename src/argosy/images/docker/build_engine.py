@@ -58,6 +58,8 @@ class BuildEngine(Engine):
                     # A step reaches what the control plane reaches: proxies and indexes on this machine too.
                     network_mode="host",
                 ),
+                # Steps get proxies as they run, and keep none: not from the machine's configuration of Docker either.
+                use_config_proxy=False,
             )
             container = str(made["Id"])
         try:

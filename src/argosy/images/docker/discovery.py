@@ -16,7 +16,7 @@ def candidates(environ: Mapping[str, str] = os.environ) -> list[str]:
     runtime = environ.get("XDG_RUNTIME_DIR")
     paths = [
         "/var/run/docker.sock",
-        *([f"{runtime}/podman/podman.sock"] if runtime else []),
+        *([f"{runtime}/docker.sock", f"{runtime}/podman/podman.sock"] if runtime else []),
         "/run/podman/podman.sock",
     ]
     return [f"unix://{path}" for path in paths]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from argosy.images.oci.layout import INDEX, REF_NAME, Descriptor, OciLayout, canonical
+from argosy.images.oci.tree import held
 
 _CHUNK_BYTES = 1 << 20
 _BLOCK_BYTES = 512
@@ -26,7 +27,7 @@ def archive(layout: OciLayout, name: str, descriptor: Descriptor) -> tuple[int, 
     """Size in bytes and content of the archive of the image manifest `descriptor`; the same each time."""
     members = _members(layout, name, descriptor)
     size_bytes = sum(len(_head(m)) + m.size_bytes + -m.size_bytes % _BLOCK_BYTES for m in members) + 2 * _BLOCK_BYTES
-    return size_bytes, _stream(layout, members)
+    return size_bytes, held(layout, descriptor.digest, _written(layout, members))
 
 
 def _members(layout: OciLayout, name: str, descriptor: Descriptor) -> list[_Member]:
@@ -59,15 +60,6 @@ def _head(member: _Member) -> bytes:
     entry = tarfile.TarInfo(member.name)
     entry.mode, entry.size = 0o644, member.size_bytes
     return entry.tobuf(tarfile.PAX_FORMAT)
-
-
-def _stream(layout: OciLayout, members: list[_Member]) -> Iterator[bytes]:
-    # Nothing of it is collected while somebody reads.
-    with layout.leases.hold():
-        for member in members:
-            if isinstance(member.content, str):
-                layout.has(member.content)
-        yield from _written(layout, members)
 
 
 def _written(layout: OciLayout, members: list[_Member]) -> Iterator[bytes]:

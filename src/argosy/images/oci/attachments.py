@@ -30,9 +30,9 @@ def attached(layout: OciLayout, subject: str, kind: str) -> dict[str, Any] | Non
     """The JSON of that `kind` (of KINDS) that belongs to the manifest `subject`."""
     for found in layout.attached(subject):
         if found.artifact_type == KINDS[kind]:
-            layers = layout.json(found.digest).get("layers") or []
-            if len(layers) != 1:
-                raise InvalidFile(found.digest, f"is no {kind}: it must have one layer, and has {len(layers)}")
+            layers = layout.json(found.digest).get("layers")
+            if not isinstance(layers, list) or len(layers) != 1 or not isinstance(layers[0], dict):
+                raise InvalidFile(found.digest, f"is no {kind}: it must have one layer")
             return layout.json(str(layers[0].get("digest")))
     return None
 

@@ -8,19 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from argosy.errors import Error, InvalidFile, InvalidOption
+from argosy.errors import Error, InvalidFile, InvalidOption, TooLarge
 from argosy.images.oci.layers import BASE, TITLE, LayerBlob
-from argosy.images.oci.layout import (
-    BASE_DIGEST,
-    BASE_NAME,
-    INDEX,
-    MANIFEST,
-    STEPS,
-    TAR,
-    Descriptor,
-    Malformed,
-    OciLayout,
-)
+from argosy.images.oci.layout import BASE_DIGEST, BASE_NAME, STEPS, TAR, Descriptor, Malformed, OciLayout, media_type
 from argosy.images.oci.platforms import Platform, platform_of_machine
 from argosy.images.oci.pythons import Findings, look_into
 from argosy.images.oci.sources import Source, open_source
@@ -29,8 +19,12 @@ _DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 _OPTION = "--base"
 LOCAL_KINDS = ("oci:", "oci-archive:", "docker-archive:")
 BASE_TAG = "base/"
-# Fetches the manifests of these platforms, and all they need, into the layout; the digest of what the reference names.
-Pull = Callable[[str, Sequence[str], OciLayout], str]
+# Of an image's config.
+_KINDS = {"config": dict, "rootfs": dict, "history": list}
+_INNER_KINDS = {"Env": list, "Labels": dict, "ExposedPorts": dict}
+# Fetches the manifests of these platforms, and all they need, at most so many bytes, into the layout; the digest of
+# what the reference names.
+Pull = Callable[[str, Sequence[str], OciLayout, int], str]
 
 
 @dataclass(frozen=True)
@@ -60,10 +54,12 @@ class Base:
 
 
 class Bases:
-    """Fetches and checks bases. Without `pull` there are no registries."""
+    """Fetches and checks bases of at most `limit_bytes`, packed and unpacked. Without `pull` there are no
+    registries."""
 
-    def __init__(self, layout: OciLayout, pull: Pull | None = None) -> None:
+    def __init__(self, layout: OciLayout, limit_bytes: int, pull: Pull | None = None) -> None:
         self._layout = layout
+        self._limit_bytes = limit_bytes
         self._pull = pull
 
     def resolve(self, reference: str, platforms: Sequence[Platform]) -> str:
@@ -71,8 +67,8 @@ class Bases:
         if not reference.startswith(LOCAL_KINDS):
             if self._pull is None:
                 raise InvalidOption(_OPTION, reference, "write oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE")
-            return self._pull(reference, [platform.name for platform in platforms], self._layout)
-        with open_source(reference) as source:
+            return self._pull(reference, [platform.name for platform in platforms], self._layout, self._limit_bytes)
+        with open_source(reference, self._limit_bytes) as source:
             top = source.top()
             self._fetch_json(source, top.digest)
             for platform in platforms:
@@ -102,17 +98,19 @@ class Bases:
     def keep(self, reference: str, digest: str) -> None:
         """Let this be what the default base `reference` means from now on."""
         content = self._layout.json(digest)
-        media_type = str(content.get("mediaType") or (INDEX if "manifests" in content else MANIFEST))
-        self._layout.tag(default_tag(reference), Descriptor(media_type, digest, self._layout.size(digest)))
+        self._layout.tag(default_tag(reference), Descriptor(media_type(content), digest, self._layout.size(digest)))
 
     def _is_here(self, digest: str, platform: Platform) -> bool:
-        """Whether nothing must be fetched for that platform."""
+        """Whether nothing must be fetched for that platform; then none of it goes away while a lease is held."""
         try:
-            manifest = self._layout.json(self._choose(digest, digest, platform, None))
+            if not self._layout.has(digest):
+                return False
+            chosen = self._choose(digest, digest, platform, None)
+            manifest = self._layout.json(chosen)
             wanted = [Descriptor.of(item) for item in (manifest["config"], *manifest["layers"])]
-        except (Error, Malformed, KeyError):
+        except (Error, Malformed, KeyError, TypeError):
             return False
-        return all(self._layout.has(d.digest) and self._layout.size(d.digest) == d.size_bytes for d in wanted)
+        return self._layout.has(chosen) and all(self._layout.is_whole(each) for each in wanted)
 
     def open(self, reference: str, digest: str, platform: Platform, python: str) -> Base:
         """The base of one platform from what `resolve` answered. `python` is X.Y, empty when none is needed.
@@ -128,6 +126,7 @@ class Bases:
         chosen = self._choose(reference, digest, platform, None)
         manifest = self._layout.json(chosen)
         config = self._layout.json(str(manifest["config"]["digest"]))
+        _check_shape(reference, config)
         layers = _layers(reference, manifest, config)
         _check_platform(reference, config, platform)
         return Base(reference, chosen, layers, config, annotations=_annotations(manifest))
@@ -136,7 +135,7 @@ class Bases:
         key = f"base-{digest.removeprefix('sha256:')}"
         if known := self._layout.recall(key):
             return Findings.of(known)
-        found = look_into(self._layout, layers)
+        found = look_into(self._layout, layers, self._limit_bytes)
         self._layout.remember(key, found.json())
         return found
 
@@ -145,6 +144,8 @@ class Bases:
         content = self._layout.json(digest)
         if "manifests" not in content:
             return digest
+        if not isinstance(content["manifests"], list):
+            raise InvalidFile(reference, f"its index {digest} cannot be used: it lists no manifests")
         offered = []
         for item in content["manifests"]:
             descriptor = _descriptor(reference, item)
@@ -163,11 +164,13 @@ class Bases:
     def _fetch(self, source: Source, digest: str) -> None:
         """Config and layers of a manifest that is here already."""
         manifest = self._layout.json(digest)
-        if "config" not in manifest or "layers" not in manifest:
+        if "config" not in manifest or not isinstance(manifest.get("layers"), list):
             raise InvalidFile(source.reference, f"{digest} is no image manifest")
-        for item in [manifest["config"], *manifest["layers"]]:
-            wanted = _descriptor(source.reference, item)
-            if not (self._layout.has(wanted.digest) and self._layout.size(wanted.digest) == wanted.size_bytes):
+        blobs = [_descriptor(source.reference, item) for item in (manifest["config"], *manifest["layers"])]
+        if sum(blob.size_bytes for blob in blobs) > self._limit_bytes:
+            raise TooLarge(f"The base {source.reference}", self._limit_bytes)
+        for wanted in blobs:
+            if not self._layout.is_whole(wanted):
                 self._layout.add(source.read(wanted.digest), wanted.digest)
 
     def _fetch_json(self, source: Source, digest: str) -> None:
@@ -194,7 +197,7 @@ def _layers(reference: str, manifest: dict[str, Any], config: dict[str, Any]) ->
         raise InvalidFile(reference, f"has {len(found)} layers, and its config speaks of {len(diff_ids)}")
     return [
         LayerBlob(
-            Descriptor(_media_type(layer.media_type), layer.digest, layer.size_bytes),
+            Descriptor(_oci_name(layer.media_type), layer.digest, layer.size_bytes),
             diff_id,
             layer.annotations.get(TITLE, BASE),
         )
@@ -202,10 +205,20 @@ def _layers(reference: str, manifest: dict[str, Any], config: dict[str, Any]) ->
     ]
 
 
-def _media_type(media_type: str) -> str:
+def _check_shape(reference: str, config: dict[str, Any]) -> None:
+    """Somebody else wrote it: what is read of it must be of the right kind."""
+    settings = config.get("config")
+    inner = settings if isinstance(settings, dict) else {}
+    for said, kinds in ((config, _KINDS), (inner, _INNER_KINDS)):
+        for key, kind in kinds.items():
+            if said.get(key) is not None and not isinstance(said[key], kind):
+                raise InvalidFile(reference, f"cannot be used: {key} in its config is no {kind.__name__}")
+
+
+def _oci_name(layer_type: str) -> str:
     """Docker's names for the same things; ours are the same bytes."""
     return {_DOCKER_LAYER: f"{TAR}+gzip", "application/vnd.docker.image.rootfs.diff.tar": TAR}.get(
-        media_type, media_type
+        layer_type, layer_type
     )
 
 

@@ -46,9 +46,9 @@ class OciImages:
         self._database = database
         self._images = images
         self._version = version
-        self._bases = Bases(layout, pull)
+        self._bases = Bases(layout, settings.image_limit_bytes, pull)
         self._builder = OciBuilder(layout, blob_path)
-        self._docker = DockerBuilder(layout, blob_path)
+        self._docker = DockerBuilder(layout, blob_path, settings.image_limit_bytes)
         self._logs = logs
 
     def create(

@@ -14,7 +14,7 @@ from argosy.errors import Error, InvalidFile, InvalidName, InvalidReference
 from argosy.images.oci.layers import BASE, TITLE
 from argosy.images.oci.layout import DOCKER_LIST, INDEX, Descriptor, Malformed, OciLayout, parse_json
 from argosy.images.oci.packages import PREFIX
-from argosy.images.oci.pythons import unpacked
+from argosy.images.oci.pythons import Bounded, Entry, unpacked
 from argosy.records import Layer, Lock, ModelPin, Recipe, Reference
 
 _IMAGE_JSON = f"{PREFIX}/image/image.json"
@@ -190,8 +190,8 @@ def _image_json(
 def _member(layout: OciLayout, what: str, layer: Descriptor, limit_bytes: int) -> bytes | None:
     with layout.open(layer.digest) as raw:
         try:
-            stream = cast(BinaryIO, _Bounded(unpacked(raw, layer.media_type, layer.digest), what, limit_bytes))
-            with tarfile.open(fileobj=stream, mode="r|") as tar:
+            stream = cast(BinaryIO, Bounded(unpacked(raw, layer.media_type, layer.digest), what, limit_bytes))
+            with tarfile.open(fileobj=stream, mode="r|", tarinfo=Entry) as tar:
                 for entry in tar:
                     if entry.name.removeprefix("./").lstrip("/") == _IMAGE_JSON and entry.isreg():
                         if entry.size > _LARGEST_JSON_BYTES:
@@ -203,17 +203,3 @@ def _member(layout: OciLayout, what: str, layer: Descriptor, limit_bytes: int) -
         except (tarfile.TarError, EOFError, OSError, ValueError) as problem:
             raise InvalidFile(what, f"its layer {layer.digest} cannot be read as a tar file ({problem})") from problem
     return None
-
-
-class _Bounded:
-    """Reads at most so many bytes: a small layer may unpack to any size."""
-
-    def __init__(self, inner: BinaryIO, what: str, limit_bytes: int) -> None:
-        self._inner, self._what, self._limit, self._left = inner, what, limit_bytes, limit_bytes
-
-    def read(self, size: int = -1) -> bytes:
-        piece = self._inner.read(size)
-        self._left -= len(piece)
-        if self._left < 0:
-            raise InvalidFile(self._what, f"a layer unpacks to more than {self._limit:,} bytes (image_limit_bytes)")
-        return piece

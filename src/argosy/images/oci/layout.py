@@ -117,6 +117,8 @@ class OciLayout:
             if not (root / "oci-layout").exists():
                 self._write(root / "oci-layout", canonical({"imageLayoutVersion": "1.0.0"}))
             self._blobs.clean_temporary()
+            for unfinished in (*root.glob(".index.json.*"), *(root / ".known").glob(".*")):
+                unfinished.unlink(missing_ok=True)
             shutil.rmtree(self.work, ignore_errors=True)
         except OSError as problem:
             raise _failed(root, problem) from problem
@@ -132,6 +134,10 @@ class OciLayout:
             return self.path(digest).stat().st_size
         except OSError as problem:
             raise _gone(digest) from problem
+
+    def is_whole(self, wanted: Descriptor) -> bool:
+        """Whether the blob is here with all its bytes, so that it need not be fetched."""
+        return self.has(wanted.digest) and self.size(wanted.digest) == wanted.size_bytes
 
     def open(self, digest: str) -> BinaryIO:
         return self._blobs.open(_hex(digest))
@@ -194,7 +200,12 @@ class OciLayout:
 
     def collect(self, digest: str) -> bool:
         """Delete the blob unless somebody who holds a lease uses it; whether it was deleted."""
-        return self.leases.remove(digest, lambda: self._blobs.delete(_hex(digest)))
+        gone: list[Path | None] = []
+        if not self.leases.remove(digest, lambda: gone.append(self._blobs.take(_hex(digest)))):
+            return False
+        for path in filter(None, gone):
+            path.unlink(missing_ok=True)
+        return True
 
     def descriptor(self, digest: str, platform: str = "") -> Descriptor:
         """What points at a manifest that is here."""
@@ -284,7 +295,8 @@ class OciLayout:
         for path in (self.root / ".known").iterdir():
             about = f"sha256:{path.name.removeprefix('base-')}" if path.name.startswith("base-") else None
             digest = about or str((self.recall(path.name) or {}).get("digest"))
-            if not _DIGEST.fullmatch(digest) or not self._blobs.has(_hex(digest)):
+            # Names with a dot are still being written.
+            if not path.name.startswith(".") and not (_DIGEST.fullmatch(digest) and self._blobs.has(_hex(digest))):
                 path.unlink(missing_ok=True)
 
     @staticmethod
@@ -310,11 +322,18 @@ def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
+def media_type(content: Mapping[str, Any]) -> str:
+    """Of a manifest or index: OCI lets it leave its type out."""
+    return str(content.get("mediaType") or (INDEX if "manifests" in content else MANIFEST))
+
+
 def parse_json(raw: bytes, where: str) -> dict[str, Any]:
     try:
         value = json.loads(raw)
     except ValueError as problem:
         raise InvalidFile(where, f"is not valid JSON ({problem})") from None
+    except RecursionError:
+        raise InvalidFile(where, "is not valid JSON (nested too deep)") from None
     if not isinstance(value, dict):
         raise InvalidFile(where, "must hold a JSON object")
     return value

@@ -49,7 +49,7 @@ class Loader:
     def _blob(self, wanted: Descriptor) -> None:
         if self._done + wanted.size_bytes > self._limit:
             raise TooLarge("The image", self._limit)
-        if not (self._layout.has(wanted.digest) and self._layout.size(wanted.digest) == wanted.size_bytes):
+        if not self._layout.is_whole(wanted):
             self._layout.add(self._counted(wanted), wanted.digest)
         self._done += wanted.size_bytes
         self._progress(self._done)

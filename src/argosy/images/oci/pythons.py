@@ -8,7 +8,7 @@ import struct
 import tarfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Self, cast
 
 from argosy.errors import InvalidFile
 from argosy.images.oci.layers import Folder, LayerBlob
@@ -20,6 +20,14 @@ _MUSL = re.compile(r"(?:usr/)?lib/ld-musl-[^/]+")
 _OPAQUE, _WHITEOUT = ".wh..wh..opq", ".wh."
 _LONGEST_CHAIN = 40
 _ELF_HEADER_BYTES = 20
+_IN_MEMORY = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+_LONGEST_NAME_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -56,11 +64,13 @@ class File:
     folder: Folder | None = None
 
 
-def look_into(layout: OciLayout, layers: list[LayerBlob]) -> Findings:
-    """Raises InvalidFile for a layer that cannot be read, or is not what the config says."""
+def look_into(layout: OciLayout, layers: list[LayerBlob], limit_bytes: int) -> Findings:
+    """Raises InvalidFile for a layer that cannot be read, or is not what the config says, and for layers that unpack to
+    more than `limit_bytes`."""
     files: dict[str, File] = {}
+    left_bytes = limit_bytes
     for layer in layers:
-        apply(layout, layer, files)
+        left_bytes = apply(layout, layer, files, left_bytes)
     musl = any(_MUSL.fullmatch(path) for path in files) and not any(p.endswith("/libc.so.6") for p in files)
     return Findings([found for folder in _FOLDERS for found in _pythons(files, folder)], musl)
 
@@ -101,14 +111,18 @@ def resolve(files: Mapping[str, File], path: str) -> str | None:
     return None
 
 
-def apply(layout: OciLayout, layer: LayerBlob, files: dict[str, File]) -> None:
-    """Put a layer on top of `files`, by their path without a slash in front. Raises InvalidFile."""
+def apply(layout: OciLayout, layer: LayerBlob, files: dict[str, File], left_bytes: int) -> int:
+    """Put a layer on top of `files`, by their path without a slash in front. How much of `left_bytes` it leaves.
+
+    Raises InvalidFile.
+    """
     digest = layer.descriptor.digest
     with layout.open(digest) as raw:
         try:
-            stream = _Hashed(unpacked(raw, layer.descriptor.media_type, digest))
+            inside = Bounded(unpacked(raw, layer.descriptor.media_type, digest), "the base", left_bytes)
+            stream = _Hashed(inside)
             own: set[str] = set()
-            with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|") as tar:
+            with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|", tarinfo=Entry) as tar:
                 for entry in tar:
                     _take(tar, entry, files, own)
             stream.drain()
@@ -118,6 +132,7 @@ def apply(layout: OciLayout, layer: LayerBlob, files: dict[str, File]) -> None:
         raise InvalidFile(
             f"the base's layer {digest}", f"unpacks to {stream.digest}, its config says {layer.diff_id}: it is corrupt"
         )
+    return inside.left_bytes
 
 
 def _take(tar: tarfile.TarFile, entry: tarfile.TarInfo, files: dict[str, File], own: set[str]) -> None:
@@ -172,10 +187,35 @@ def unpacked(raw: BinaryIO, media_type: str, digest: str) -> BinaryIO:
     )
 
 
+class Bounded:
+    """Reads at most so many bytes of `what`: a small layer may unpack to any size."""
+
+    def __init__(self, inner: BinaryIO, what: str, left_bytes: int) -> None:
+        self._inner, self._what, self.left_bytes = inner, what, left_bytes
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._inner.read(size)
+        self.left_bytes -= len(piece)
+        if self.left_bytes < 0:
+            raise InvalidFile(self._what, "its layers unpack to more than the setting image_limit_bytes allows")
+        return piece
+
+
+class Entry(tarfile.TarInfo):
+    """Refuses long names and attributes of any size: tarfile reads each of them into memory, before it tells of it."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        entry = super().frombuf(buf, encoding, errors)
+        if entry.type in _IN_MEMORY and entry.size > _LONGEST_NAME_BYTES:
+            raise InvalidFile("a tar file", f"cannot be read: it has a name or attributes of {entry.size:,} bytes")
+        return entry
+
+
 class _Hashed:
     """Reads on while hashing."""
 
-    def __init__(self, inner: BinaryIO) -> None:
+    def __init__(self, inner: Bounded) -> None:
         self._inner, self._hash = inner, hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from argosy.errors import InvalidFile, InvalidOption
+from argosy.errors import InvalidFile, InvalidOption, TooLarge
 from argosy.images.oci.layout import CONFIG, MANIFEST, REF_NAME, TAR, Descriptor, canonical, parse_json
+from argosy.images.oci.pythons import Entry
 
 _CHUNK_BYTES = 1 << 20
 _LARGEST_JSON_BYTES = 16 << 20
@@ -34,8 +35,9 @@ class Source(Protocol):
 
 
 @contextmanager
-def open_source(reference: str) -> Iterator[Source]:
-    """`oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE`. Raises InvalidFile, InvalidOption."""
+def open_source(reference: str, limit_bytes: int) -> Iterator[Source]:
+    """`oci:DIR[:TAG]`, `oci-archive:FILE[:TAG]`, `docker-archive:FILE`. Raises InvalidFile, InvalidOption, and TooLarge
+    for an archive that holds more than `limit_bytes`."""
     kind, _, rest = reference.partition(":")
     path, tag = _split(rest)
     if kind == "oci":
@@ -44,22 +46,25 @@ def open_source(reference: str) -> Iterator[Source]:
         yield _Folder(reference, path, tag)
         return
     try:
-        with tarfile.open(path) as tar:
-            yield _OciArchive(reference, tar, tag) if kind == "oci-archive" else _DockerArchive(reference, tar, tag)
+        with tarfile.open(path, tarinfo=Entry) as tar:
+            held = members(tar, limit_bytes)
+            archive = _OciArchive if kind == "oci-archive" else _DockerArchive
+            yield archive(reference, tar, held, tag)
     except (tarfile.TarError, OSError, EOFError, gzip.BadGzipFile, zlib.error) as problem:
         raise InvalidFile(path, f"cannot be read as an archive ({problem})") from problem
 
 
 @contextmanager
-def open_archive(path: Path, tag: str = "") -> Iterator[Source]:
-    """An archive of either kind, whichever it is; `tag` tells one of several images. Raises InvalidFile."""
+def open_archive(path: Path, limit_bytes: int, tag: str = "") -> Iterator[Source]:
+    """An archive of either kind, whichever it is; `tag` tells one of several images. Raises InvalidFile, and TooLarge
+    when it holds more than `limit_bytes`."""
     try:
-        with tarfile.open(path) as tar:
-            names = members(tar)
-            if "index.json" in names:
-                yield _OciArchive("the archive", tar, tag)
-            elif "manifest.json" in names:
-                yield _DockerArchive("the archive", tar, tag)
+        with tarfile.open(path, tarinfo=Entry) as tar:
+            held = members(tar, limit_bytes)
+            if "index.json" in held:
+                yield _OciArchive("the archive", tar, held, tag)
+            elif "manifest.json" in held:
+                yield _DockerArchive("the archive", tar, held, tag)
             else:
                 raise InvalidFile("the archive", "is no image: it has neither index.json nor manifest.json")
     except (tarfile.TarError, OSError, EOFError, gzip.BadGzipFile, zlib.error) as problem:
@@ -109,9 +114,8 @@ class _Folder:
 
 
 class _OciArchive:
-    def __init__(self, reference: str, tar: tarfile.TarFile, tag: str) -> None:
-        self.reference, self._tar, self._tag = reference, tar, tag
-        self._members = members(tar)
+    def __init__(self, reference: str, tar: tarfile.TarFile, held: Mapping[str, tarfile.TarInfo], tag: str) -> None:
+        self.reference, self._tar, self._members, self._tag = reference, tar, held, tag
 
     def top(self) -> Descriptor:
         raw = _text(self._tar, self._members, "index.json")
@@ -128,9 +132,8 @@ class _OciArchive:
 class _DockerArchive:
     """What `docker save` and `podman save` write: one image becomes an OCI manifest over the very same layers."""
 
-    def __init__(self, reference: str, tar: tarfile.TarFile, tag: str) -> None:
-        self.reference, self._tar, self._tag = reference, tar, tag
-        self._members = members(tar)
+    def __init__(self, reference: str, tar: tarfile.TarFile, held: Mapping[str, tarfile.TarInfo], tag: str) -> None:
+        self.reference, self._tar, self._members, self._tag = reference, tar, held, tag
         self._places: dict[str, str] = {}
         self._manifest = b""
 
@@ -190,12 +193,16 @@ def _tags(image: Mapping[str, Any]) -> list[str]:
     return [str(tag) for tag in tags] if isinstance(tags, list) else []
 
 
-def members(tar: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
-    """By name. Nothing is ever unpacked to where a name says."""
+def members(tar: tarfile.TarFile, limit_bytes: int | None = None) -> dict[str, tarfile.TarInfo]:
+    """By name. Nothing is ever unpacked to where a name says. A packed archive is unpacked to be looked through: never
+    beyond `limit_bytes`, if any are given."""
     found = {}
     for count, entry in enumerate(tar):
         if count >= _MOST_MEMBERS:
             raise InvalidFile("the archive", f"holds more than {_MOST_MEMBERS:,} files, which no image does")
+        # Before the next one is looked for, which reads all of this.
+        if limit_bytes is not None and entry.offset_data + entry.size > limit_bytes:
+            raise TooLarge("The archive", limit_bytes)
         found[entry.name.removeprefix("./")] = entry
     return found
 

@@ -1,5 +1,7 @@
 """What a manifest or an index needs: all that must stay while it is named."""
 
+from collections.abc import Iterator
+
 from argosy.images.oci.layout import Descriptor, Malformed, OciLayout
 
 
@@ -26,6 +28,18 @@ def reachable(layout: OciLayout, root: str) -> dict[str, int]:
             elif layout.has(below.digest):
                 found[below.digest] = below.size_bytes
     return found
+
+
+def held(layout: OciLayout, root: str, content: Iterator[bytes]) -> Iterator[bytes]:
+    """`content`, which is made of `root`: nothing of that is collected while somebody reads."""
+    with layout.leases.hold():
+        reachable(layout, root)
+        yield from content
+
+
+def children(layout: OciLayout, index: str) -> list[object]:
+    """What an index that is here lists; nothing for a manifest. Looking marks nothing as used."""
+    return _list(layout.json(index), "manifests")
 
 
 def _list(content: dict[str, object], name: str) -> list[object]:

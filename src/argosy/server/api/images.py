@@ -13,8 +13,9 @@ from argosy.images.docker.steps import check_sources, parse
 from argosy.images.oci.archive import archive
 from argosy.images.oci.attachments import attached, needed
 from argosy.images.oci.layers import tar_of
+from argosy.images.oci.layout import OciLayout
 from argosy.images.oci.platforms import own_platform, parse_platforms
-from argosy.images.oci.tree import reachable
+from argosy.images.oci.tree import held, reachable
 from argosy.images.usage.answer import usage as build_usage
 from argosy.images.usage.place import check_elsewhere, place_of
 from argosy.records import Image, ImageUsage, Operation, Page, Reference, check_name
@@ -78,9 +79,7 @@ def router(control: Control) -> APIRouter:
         """The OCI image of one platform as one archive, for `podman load` and `docker load`."""
         image = images.get(reference("image", name, version))
         chosen, digest = control.oci.chosen(image, platform)
-        layout = control.oci.layout
-        for blob in reachable(layout, digest):
-            layout.verify(blob)
+        layout = _verified(control, digest)
         size_bytes, content = archive(layout, image.reference, layout.descriptor(digest, chosen))
         headers = {"content-length": str(size_bytes), "etag": f'"{digest}"'}
         return StreamingResponse(content, media_type="application/x-tar", headers=headers)
@@ -126,8 +125,9 @@ def router(control: Control) -> APIRouter:
         image, manifest, _ = images.content(reference("image", name, version))
         digest = control.oci.chosen(image, platform)[1]
         files, blobs = manifest.recipe.files, control.blobs.path
-        content = docker.context(control.oci.layout, image.reference, digest, files, blobs)
-        return StreamingResponse(tar_of(content), media_type="application/x-tar")
+        layout = _verified(control, digest)
+        content = docker.context(layout, image.reference, digest, files, blobs)
+        return StreamingResponse(held(layout, digest, tar_of(content)), media_type="application/x-tar")
 
     @routes.post("/{name}/{version}/run", status_code=202, response_model=Operation)
     def run(name: str, version: str, body: ImageRunBody, idempotency_key: IdempotencyKey = None) -> Response:
@@ -151,16 +151,25 @@ def router(control: Control) -> APIRouter:
     return routes
 
 
+def _verified(control: Control, digest: str) -> OciLayout:
+    """The layout, each byte below `digest` read again: what has begun to be sent cannot be refused any more."""
+    layout = control.oci.layout
+    for blob in reachable(layout, digest):
+        layout.verify(blob)
+    return layout
+
+
 def _packages(control: Control, image: Image) -> dict[str, str]:
     """What is installed: by the manifest's lock, or by the bill of materials that came with the image."""
     if image.manifest:
         return control.manifests.get(Reference.parse("manifest", image.manifest)).recipe.lock.packages
     for digest in image.oci.values():
         bill = attached(control.oci.layout, digest, "sbom") or {}
+        listed = bill.get("components")
         parts = [
             part
-            for part in bill.get("components") or []
-            if str(part.get("purl", "")).startswith(("pkg:pypi/", "pkg:conda/"))
+            for part in (listed if isinstance(listed, list) else [])
+            if isinstance(part, dict) and str(part.get("purl", "")).startswith(("pkg:pypi/", "pkg:conda/"))
         ]
         return {str(part.get("name")): str(part.get("version", "")) for part in parts}
     return {}
