@@ -163,7 +163,7 @@ def test_the_iot_edge_manifest_has_the_published_shape(argosy: Argosy, image: di
     jsonschema.validate(loaded, DEPLOYMENT)
     module = loaded["modulesContent"]["$edgeAgent"]["properties.desired"]["modules"]["iris"]
     assert (module["settings"]["image"], module["imagePullPolicy"]) == ("iris:1", "never")
-    assert module["env"] == {"ARGOSY_KEYS": {"value": "${ARGOSY_KEYS}"}}
+    assert module["env"] == {name: {"value": f"${{{name}}}"} for name in ("ARGOSY_KEYS", "AML_MODEL_DC_DEBUG")}
     created = json.loads(module["settings"]["createOptions"])
     assert created["HostConfig"]["PortBindings"] == {"5001/tcp": [{"HostPort": "5001"}]}
     pulled = argosy.ok("image", "usage", "iris", *options, "--reference", "registry.example.com/iris:1").out

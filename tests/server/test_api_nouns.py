@@ -297,13 +297,15 @@ def test_an_oci_image_is_asked_for_with_its_base_and_platforms(plane: Plane) -> 
     assert plane.ran[-1]["oci"] == {"base": "oci:/x", "platforms": ["linux/arm64"]}
     plane.finished(plane.client.post("/v1/images", json={"name": "iris", "manifest": "iris"}))
     assert "oci" not in plane.ran[-1]
+    plane.finished(plane.client.post("/v1/images", json={"name": "iris", "manifest": "iris", "base": "oci:/x"}))
+    assert plane.ran[-1]["oci"]["base"] == "oci:/x", "a base alone means the builder that needs no engine"
 
 
 @pytest.mark.parametrize(
     ("changes", "status", "problem"),
     [
-        ({"base": "oci:/x"}, 400, "--builder oci"),
-        ({"platforms": ["linux/amd64"]}, 400, "--builder oci"),
+        ({"docker_steps": "RUN true\n"}, 400, "--builder docker"),
+        ({"fresh": True}, 400, "--builder docker"),
         ({"builder": "oci", "base": "oci:/x", "platforms": ["windows/amd64"]}, 400, "windows/amd64"),
         ({"builder": "kaniko", "base": "oci:/x"}, 422, "builder"),
         ({"builder": "oci", "base": ""}, 422, "base"),

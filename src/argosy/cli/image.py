@@ -78,8 +78,8 @@ def _container_options(create: Parser) -> None:
     group.add_argument(
         "--builder",
         choices=("oci", "docker"),
-        help="oci: an OCI image instead of an environment here; docker: the same, with steps that a container engine "
-        "runs on the base before",
+        help="oci: an OCI image instead of an environment here, also meant by --base and --platform; docker: the same, "
+        "with steps that a container engine runs on the base before",
     )
     base_option.add(group)
     group.add_argument(

@@ -10,15 +10,16 @@ from collections.abc import Sequence
 
 from argosy.images.oci.build import PORT
 from argosy.images.usage.kubernetes import secret_name
-from argosy.images.usage.place import KEYS, Place
+from argosy.images.usage.place import COLLECT, KEYS, Place
 
 _JSON = "Content-Type: application/json"
 
 
 def prepare(place: Place) -> list[str]:
     """Values for the variables."""
-    others = [f"export {name}=..." for name in place.variables if name != KEYS]
-    return [f'export {KEYS}="$(openssl rand -hex 32)"', *others]
+    others = [f"export {name}=..." for name in place.variables if name not in (KEYS, COLLECT)]
+    collect = f"export {COLLECT}=false  # true: what the script collects is printed into the log"
+    return [f'export {KEYS}="$(openssl rand -hex 32)"', *others, collect]
 
 
 def fetch(place: Place, reference: str, program: str) -> list[str]:

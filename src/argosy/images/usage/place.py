@@ -9,6 +9,8 @@ from argosy.images.oci.build import PORT
 from argosy.records import Image, Manifest
 
 KEYS = "ARGOSY_KEYS"
+# "true": what the script collects is printed as CSV into the log of the container, which is all that it has.
+COLLECT = "AML_MODEL_DC_DEBUG"
 USER = 65532
 # Time for requests that are at work when it is told to stop: the default time-out of one, and five seconds.
 STOP_S = 65
@@ -43,9 +45,9 @@ class Place:
 def place_of(image: Image, manifest: Manifest, platform: str, elsewhere: str | None, port: int | None) -> Place:
     """`elsewhere` is the image's name in a registry."""
     samples = manifest.recipe.samples or []
-    secrets = sorted(set(manifest.recipe.secrets) - {KEYS})
+    secrets = sorted(set(manifest.recipe.secrets) - {KEYS, COLLECT})
     sample = samples[0].get("input") if samples else None
-    return Place(image.name, elsewhere or image.reference, platform, port or PORT, [KEYS, *secrets], sample)
+    return Place(image.name, elsewhere or image.reference, platform, port or PORT, [KEYS, *secrets, COLLECT], sample)
 
 
 def check_elsewhere(name: str) -> bool:

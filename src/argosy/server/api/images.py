@@ -176,12 +176,10 @@ def _packages(control: Control, image: Image) -> dict[str, str]:
 
 
 def _oci(body: ImageBody) -> dict[str, Any]:
-    """What an operation must know to build an OCI image; nothing without a builder."""
-    if body.builder is None:
-        if body.base is not None or body.platforms:
-            raise InvalidOption("--builder", None, "--base and --platform need --builder oci or docker")
-        if body.docker_steps is not None or body.fresh:
-            raise InvalidOption("--builder", None, "--docker-steps and --fresh need --builder docker")
+    """What an operation must know to build an OCI image; nothing when none is asked for."""
+    if body.builder is None and (body.docker_steps is not None or body.fresh):
+        raise InvalidOption("--builder", None, "--docker-steps and --fresh need --builder docker")
+    if body.builder is None and body.base is None and not body.platforms:
         return {}
     platforms = parse_platforms(body.platforms or [own_platform()])
     return {"oci": {"base": body.base, "platforms": [platform.name for platform in platforms], **_docker(body)}}
