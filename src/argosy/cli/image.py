@@ -34,7 +34,7 @@ def build(parser: Parser, name: str) -> None:
             "argosy image create -n iris -m iris.pkl -f score.py -c conda.yml -s schema.json",
             "argosy image create -n iris --manifest iris:1 --builder oci --base oci:/srv/bases/python:3.12 "
             "--platform linux/amd64,linux/arm64",
-            "argosy image create -n iris --manifest iris:1 --builder docker --base docker.io/library/python:3.12-slim "
+            "argosy image create -n iris --manifest iris:1 --builder docker --base python:3.12-slim "
             "--docker-steps steps.txt",
         ],
         "From a manifest, or from the options that make one. Images of the same lock and Python share an environment.\n"
