@@ -2,6 +2,7 @@
 are told so in bounded time; and everything recovers without help."""
 
 import contextlib
+import http.client
 import json
 import os
 import resource
@@ -222,7 +223,7 @@ def test_a_replica_that_talks_nonsense(argosy: Argosy, recipe: RecipeFolder, say
     url, key = url_of(argosy, service), argosy.key(service)
     with load_on(argosy, service) as load:
         with Impostor(socket_of(argosy, replicas(argosy, service)[0]), says):
-            assert {call(url, {"numbers": [1]}, token=key).status for _ in range(20)} <= {200, 502, 503}
+            assert {outcome(url, key) for _ in range(20)} <= {"200", "502", "503", "closed"}
             until(lambda: quiet(load))
         until(lambda: argosy.json("service", "show", service)["replicas_ready"] == 2)
         load.more(200)
@@ -230,6 +231,14 @@ def test_a_replica_that_talks_nonsense(argosy: Argosy, recipe: RecipeFolder, say
     with load_on(argosy, service) as load:
         load.more(200)
     assert load.failures == {}
+
+
+def outcome(url: str, key: str) -> str:
+    """HAProxy 2.6 closes a connection whose server goes away while the body is still being passed on."""
+    try:
+        return str(call(url, {"numbers": [1]}, token=key).status)
+    except http.client.RemoteDisconnected:
+        return "closed"
 
 
 def told(load: Load) -> bool:

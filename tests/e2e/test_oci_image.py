@@ -153,7 +153,7 @@ def test_mistakes_of_the_command_line_are_told(argosy: Argosy, image: dict[str, 
     create = ["image", "create", "-n", "iris", "--manifest", "iris:1"]
     oci = [*create, "--builder", "oci"]
     for words, problem in (
-        ([*create, "--base", reference], "--builder oci"),
+        ([*create, "--base", "oci:nowhere"], "is no OCI layout"),
         ([*oci, "--base", "oci:nowhere"], "is no OCI layout"),
         ([*oci, "--base", reference, "--platform", "linux/mips"], "linux/mips"),
         (["image", "save", "iris", "-f", "/tmp/never.tar"], "linux/amd64, linux/arm64"),
