@@ -369,6 +369,23 @@ def test_image_run(box: Box, tmp_path: Path) -> None:
     until(lambda: tag not in box.engine.engine.tags(loaded.repository), "deleted images leave the engine")
 
 
+def test_tune_measures_a_container(box: Box) -> None:
+    """With the limits of the service's own, and nothing is left."""
+    argosy = box.argosy
+    sample = box.recipe.folder / "sample.json"
+    sample.write_text('{"numbers": [1.0]}')
+    box.create("tuned", "--cpu", "0.3", "--sample", sample)
+    before = box.containers("tuned")
+    found = argosy.json("service", "tune", "tuned")
+    points = [point for curve in found["curves"] for point in curve["points"]]
+    assert points and all(0 < point["cores"] < 0.5 for point in points), "a process would take a whole core"
+    assert found["proposal"]["max_concurrent_requests"] >= 1
+    image = argosy.json("service", "show", "tuned")["image"]
+    assert box.engine.engine.labelled({TRIAL: image}) == []
+    assert box.containers("tuned") == before, "the service itself is not touched"
+    argosy.ok("service", "delete", "tuned", "--yes")
+
+
 def test_a_full_image_store(box: Box, require: Require) -> None:
     """Told when the deploy wants to load the image; nothing is half there, and what runs elsewhere goes on."""
     argosy, kind = box.argosy, box.engine.kind

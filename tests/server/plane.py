@@ -113,7 +113,7 @@ class Plane:
             services=services.registry,
             keyring=services.keyring,
             target=services.target,
-            tuner=Tuner(home, services.registry, None),  # type: ignore[arg-type]
+            tuner=Tuner(home, services.registry, shelf.images, None, None),  # type: ignore[arg-type]
             reconciler=services.reconciler,
             autoscaler=services.autoscaler,
             gateway=FakeGateway(),  # type: ignore[arg-type]

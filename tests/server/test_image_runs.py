@@ -16,6 +16,7 @@ from argosy.errors import InvalidOption
 from argosy.images.oci.layout import CONFIG, MANIFEST, Descriptor, OciLayout
 from argosy.images.oci.platforms import own_platform
 from argosy.server.image_runs import ImageRuns
+from argosy.server.scratch_replicas import ScratchReplicas
 from argosy.settings import Home
 from environments.fake_engine import URL, FakeEngine, FakeEngines
 from environments.fake_serving import SOURCE
@@ -58,13 +59,13 @@ class Runs:
         self.another_control_plane()
 
     def another_control_plane(self) -> None:
+        engines = FakeEngines(self.engine)
         self.runs = ImageRuns(
-            self.home,
             self.shelf.images,
             SimpleNamespace(runnable=self._runnable),  # type: ignore[arg-type]
             self.environments,
-            FakeEngines(self.engine),
-            EngineImages(self.layout, set),
+            engines,
+            ScratchReplicas(self.home, engines, EngineImages(self.layout, set)),
         )
 
     def _runnable(self, reference: object) -> Any:

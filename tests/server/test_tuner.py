@@ -1,8 +1,8 @@
 """What a tuning makes of replicas that do not start, of overload, and of a service that is deleted meanwhile."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from argosy.environments.load import STREAM
 from argosy.environments.target import Launch
 from argosy.environments.trial import Limits
 from argosy.errors import NotTuned
-from argosy.records import Operation
+from argosy.records import Image, Manifest, Operation, Reference
 from argosy.server import tuner as tuning
 from argosy.server.operations import OperationRunner
 from argosy.server.tuner import Tuner
@@ -27,21 +27,23 @@ class Bench:
 
     def __init__(self, services: Services, folder: Path) -> None:
         self.services, self.home = services, Home(folder)
-        self.tuner = Tuner(self.home, services.registry, self._launch)
+        self.tuner = Tuner(self.home, services.registry, self, self._launch, self)  # type: ignore[arg-type]
         self.runner = OperationRunner(services.shelf.database, {"service.tune": self.tuner.steps()}, 1)
         self.failure: Callable[[Launch], str] = lambda launch: ""
         self.failures: Meet = lambda launch, clients: {}
         self.limits: list[Limits] = []
-        self.image = folder / "image"
-        self.image.mkdir()
+
+    def content(self, reference: Reference) -> tuple[Image, Manifest, list[object]]:
+        image, manifest, _ = self.services.shelf.images.content(reference)
         schema = {"input": {"x": {"type": "standard", "swagger": {"type": "array", "items": {"type": "number"}}}}}
-        image = {"samples": [{"input": {"x": [1]}}], "schema": schema, "serving": {"max_batch_size": 8}}
-        (self.image / "image.json").write_text(json.dumps(image))
+        serving = {"max_batch_size": 8}
+        recipe = replace(manifest.recipe, samples=[{"input": {"x": [1]}}], schema=schema, serving=serving)
+        return image, replace(manifest, recipe=recipe), []
 
     def _launch(self, service: str, revision: int) -> Launch:
-        return Launch(service, revision, self.image, Path("/p"), Path("/r"), [])
+        return Launch(service, revision, Path("/i"), Path("/p"), Path("/r"), [])
 
-    def trial(self, root: Path, launch: Launch, limits: Limits, check: Callable[[], None]) -> "FakeTrial":
+    def trial(self, launch: Launch, limits: Limits, check: object, say: object) -> "FakeTrial":
         self.limits.append(limits)
         return FakeTrial(self.failure(launch))
 
@@ -85,7 +87,6 @@ class FakeTrial:
 @pytest.fixture
 def bench(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     bench = Bench(services, tmp_path)
-    monkeypatch.setattr(tuning, "Trial", bench.trial)
     monkeypatch.setattr(tuning, "_loaded", bench.loaded)
     yield bench
     bench.runner.stop()

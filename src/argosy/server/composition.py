@@ -53,6 +53,7 @@ from argosy.server.jobs import Jobs
 from argosy.server.operations import OperationRunner
 from argosy.server.placement import Placement
 from argosy.server.routing import GatewayRouter
+from argosy.server.scratch_replicas import ScratchReplicas
 from argosy.server.trials import Trials
 from argosy.server.tuner import Tuner
 from argosy.services.fair_share import machine_cores
@@ -150,11 +151,12 @@ class ControlPlane:
         host, port = listener.getsockname()[:2]
         recipes = ManifestBuilder(models, manifests, blobs, settings)
         trials = Trials(home, models, manifests, builder)
-        tuner = Tuner(home, services, launcher.as_process)
+        scratch = ScratchReplicas(home, engines, engine_images)
+        tuner = Tuner(home, services, images, launcher, scratch)
         placement = Placement(environments, services, images, engines, engine_images)
         jobs = Jobs(
             settings, blobs, models, manifests, recipes, images, builder, oci, services, reconciler, trials, tuner,
-            leases, placement, ImageRuns(home, images, builder, environments, engines, engine_images),
+            leases, placement, ImageRuns(images, builder, environments, engines, scratch),
         )  # fmt: skip
         self.control = Control(
             home=home,

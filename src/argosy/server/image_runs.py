@@ -7,20 +7,18 @@ from typing import Any
 
 from argosy.environments.container import discovery
 from argosy.environments.container.engines import Engines
-from argosy.environments.container.images import EngineImages
 from argosy.environments.container.replica import IMAGE
-from argosy.environments.container.trial import ContainerTrial
 from argosy.environments.registry import EnvironmentRegistry
 from argosy.environments.target import Container, Launch
-from argosy.environments.trial import Limits, Trial, end_leftover
+from argosy.environments.trial import Limits, Trial
 from argosy.errors import EngineFailed, InvalidOption
 from argosy.images.build import ImageBuilder
 from argosy.images.oci.platforms import own_platform
 from argosy.images.registry import ImageRegistry
 from argosy.records import Image, Manifest, Reference, encode
 from argosy.server.operations import Interrupted, Job, Step
+from argosy.server.scratch_replicas import ScratchReplicas
 from argosy.services.secret_references import look_up
-from argosy.settings import Home
 
 _SHOWN_LINES = 60
 
@@ -30,15 +28,14 @@ class ImageRuns:
 
     def __init__(
         self,
-        home: Home,
         images: ImageRegistry,
         builder: ImageBuilder,
         environments: EnvironmentRegistry,
         engines: Engines,
-        engine_images: EngineImages,
+        scratch: ScratchReplicas,
     ) -> None:
-        self._home, self._images, self._builder = home, images, builder
-        self._environments, self._engines, self._engine_images = environments, engines, engine_images
+        self._images, self._builder = images, builder
+        self._environments, self._engines, self._scratch = environments, engines, scratch
 
     def steps(self) -> list[Step]:
         return [Step("run", self._run)]
@@ -47,7 +44,7 @@ class ImageRuns:
         """`{"image", "run": {"where", "failure", "load_s", "answers", "log", "ok"}}`. One that does not work is a
         result, not an error."""
         if leftover := job.made.get("_replica"):
-            self._end(leftover)
+            self._scratch.end(leftover)
         image, manifest, _ = self._images.content(Reference.parse("image", job.input["image"]))
         given = job.input.get("sample")
         samples = manifest.recipe.samples[:1] if given is None else [given]
@@ -85,14 +82,11 @@ class ImageRuns:
             raise InvalidOption("--env", named, f"{image.reference} was not built as OCI. {_how_to_build(image)}")
         if digest is None or not engine:
             why = f"{image.reference} was not built as OCI" if digest is None else "no container engine answers here"
-            return f"a process of this machine, since {why}" if not named else "a process of this machine", Trial(
-                self._home.run / "t", self._process(image, manifest), limits, check
-            )
-        target = self._engines.get(engine)
-        about = target.about()
-        tag = self._engine_images.ensure(target, digest, job.say)
+            where = "a process of this machine" + ("" if named else f", since {why}")
+            return where, self._scratch.trial(self._process(image, manifest), limits, check, job.say)
+        about = self._engines.get(engine).about()
         launch = self._container(image, manifest, Container(named or "", engine, digest, image.reference))
-        return f"a container of {about} at {engine}", ContainerTrial(self._home, launch, limits, check, target, tag)
+        return f"a container of {about} at {engine}", self._scratch.trial(launch, limits, check, job.say)
 
     def _engine(self, named: str | None) -> str:
         """The socket of the environment's, else of the first one that has any, else of this machine's; "" for none."""
@@ -136,15 +130,6 @@ class ImageRuns:
             variables={**recipe.environment, **look_up(recipe.secrets, os.environ)},
             container=container,
         )
-
-    def _end(self, leftover: dict[str, Any]) -> None:
-        """What an earlier control plane has left."""
-        if "container" not in leftover:
-            end_leftover(leftover)
-            return
-        # One that does not answer now is watched from here on, and the container swept away when it does.
-        with contextlib.suppress(EngineFailed):
-            self._engines.get(leftover["engine"]).remove(leftover["container"])
 
 
 def _how_to_build(image: Image) -> str:

@@ -1,7 +1,8 @@
 """The operation `service.tune`: load curves of a scratch replica, and the limits that they suggest.
 
-The replica runs the live image with the service's own variables, belongs to no service, and is reached by nobody but
-the callers that load it; the service itself is neither changed nor slowed but for the cores that both share.
+The replica runs the live image where the service's own do, with its variables and limits. It belongs to no service and
+is reached by nobody but the callers that load it; the service is neither changed nor slowed but for the cores that both
+share.
 """
 
 import json
@@ -14,11 +15,13 @@ from typing import Any
 
 from argosy.environments.load import STREAM
 from argosy.environments.target import Launch
-from argosy.environments.trial import Limits, Trial, body_of, end_leftover
+from argosy.environments.trial import Limits, Trial, body_of
 from argosy.errors import Conflict, DeployFailed, Error, NotFound, NotTuned, StorageFailed
-from argosy.records import utc_now
+from argosy.images.registry import ImageRegistry
+from argosy.records import Recipe, Reference, utc_now
 from argosy.schema import InvalidSchemaFile, parse_schema
 from argosy.server.operations import Interrupted, Job, Step
+from argosy.server.scratch_replicas import ScratchReplicas
 from argosy.services.fair_share import machine_cores
 from argosy.services.registry import ServiceRegistry
 from argosy.services.stored import Stored
@@ -39,8 +42,16 @@ _TOO_MANY = ("429", "504")
 class Tuner:
     """`launch(service, revision)` says how a replica of it starts."""
 
-    def __init__(self, home: Home, services: ServiceRegistry, launch: Callable[[str, int], Launch]) -> None:
-        self._home, self._services, self._launch = home, services, launch
+    def __init__(
+        self,
+        home: Home,
+        services: ServiceRegistry,
+        images: ImageRegistry,
+        launch: Callable[[str, int], Launch],
+        scratch: ScratchReplicas,
+    ) -> None:
+        self._home, self._services, self._images = home, services, images
+        self._launch, self._scratch = launch, scratch
 
     def steps(self) -> list[Step]:
         return [Step("tune", self._tune, waits=True)]
@@ -56,31 +67,31 @@ class Tuner:
 
     def _tune(self, job: Job) -> dict[str, Any]:
         if leftover := job.made.get("_replica"):
-            end_leftover(leftover)
+            self._scratch.end(leftover)
         name: str = job.input["name"]
         stored = self._services.get(name)
         if stored.live_revision is None:
             raise Conflict(f"Service {name} has no live revision yet: there is nothing to tune.")
         revision = self._services.revision(name, stored.live_revision)
         launch = self._launch(name, stored.live_revision)
-        image = json.loads((launch.image_folder / "image.json").read_text())
-        curves = self._curves(job, stored, launch, image)
+        _, manifest, _ = self._images.content(Reference.parse("image", revision.image))
+        curves = self._curves(job, stored, launch, manifest.recipe)
         cores = machine_cores()
         proposal = propose(curves, stored.settings.max_queue_wait_ms, cores, job.input.get("rate"))
         found = {
             "service": name, "revision": revision.number, "image": revision.image, "tuned_at": utc_now(),
             "cores": cores, "curves": [_shown(curve) for curve in curves], "proposal": asdict(proposal),
             "current": {
-                "max_batch_size": (image.get("serving") or {}).get("max_batch_size", 1),
+                "max_batch_size": manifest.recipe.serving.get("max_batch_size", 1),
                 "autoscale_enabled": stored.settings.autoscale_enabled, "max_replicas": stored.settings.max_replicas,
             },
         }  # fmt: skip
         self._save(stored, found)
         return {"tuning": found}
 
-    def _curves(self, job: Job, stored: Stored, launch: Launch, image: Mapping[str, Any]) -> list[Curve]:
+    def _curves(self, job: Job, stored: Stored, launch: Launch, recipe: Recipe) -> list[Curve]:
         """The first one has points, or an error says why there are none."""
-        bodies, batchable = self._bodies(job, launch, image)
+        bodies, batchable = self._bodies(job, launch, recipe)
         limits = Limits(launch.init_timeout_s, stored.settings.request_timeout_ms / 1000, _QUEUE)
         curves: list[Curve] = []
 
@@ -103,16 +114,16 @@ class Tuner:
             measure(best_slots(curves).slots, _BATCH)
         return curves
 
-    def _bodies(self, job: Job, launch: Launch, image: Mapping[str, Any]) -> tuple[list[str], bool]:
+    def _bodies(self, job: Job, launch: Launch, recipe: Recipe) -> tuple[list[str], bool]:
         """What is sent, and whether its rows can be batched."""
         schema = None
-        if image.get("schema") is not None:
+        if recipe.schema is not None:
             try:
-                schema = parse_schema(image["schema"])
+                schema = parse_schema(recipe.schema)
             except InvalidSchemaFile:
                 schema = None
         given = job.input.get("body")
-        bodies = [given] if given is not None else [body_of(s, schema is not None) for s in image.get("samples") or []]
+        bodies = [given] if given is not None else [body_of(s, schema is not None) for s in recipe.samples]
         if not bodies:
             raise Conflict(f"Service {launch.service} has no sample to send. Give one with -d.")
         return bodies, schema is not None and not schema.unbatchable()
@@ -127,7 +138,10 @@ class Tuner:
                 raise Interrupted
 
         points: list[Point] = []
-        with Trial(self._home.run / "t", launch, limits, check) as trial:
+        starting = self._scratch.trial(launch, limits, check, job.say)
+        # A container is known by its name before it is there: a crash over its start leaves none behind.
+        job.keep(_replica=starting.identity)
+        with starting as trial:
             job.keep(_replica=trial.identity)
             if failure := trial.wait_until_ready():
                 raise _Unable(DeployFailed(f"The replica to tune with did not become ready: {failure}"), failure)

@@ -35,16 +35,14 @@ class Launcher:
         environment = self._environments.get(self._registry.get(service).environment)
         if environment.kind == "container":
             return self._in_container(environment, self._registry.revision(service, number))
-        return self.as_process(service, number)
+        return self._as_process(self._registry.revision(service, number))
 
-    def as_process(self, service: str, number: int) -> Launch:
-        """The same replica as a process of this machine, wherever the service runs."""
-        revision = self._registry.revision(service, number)
+    def _as_process(self, revision: Revision) -> Launch:
         runnable = self._builder.runnable(Reference.parse("image", revision.image))
         settings = revision.settings
         return Launch(
-            service=service,
-            revision=number,
+            service=revision.service,
+            revision=revision.number,
             image_folder=runnable.folder,
             python=runnable.python,
             runtime_folder=runnable.runtime_folder,

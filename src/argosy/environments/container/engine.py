@@ -27,12 +27,13 @@ class Order:
 
 @dataclass(frozen=True)
 class State:
-    """`out_of_memory`: the kernel ended it for that."""
+    """`out_of_memory`: the kernel ended it for that. `pid` is its first process, as this machine numbers it."""
 
     running: bool
     exit_code: int = 0
     out_of_memory: bool = False
     problem: str = ""
+    pid: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class ContainerEngine(Engine):
             int(state.get("ExitCode") or 0),
             bool(state.get("OOMKilled")),
             str(state.get("Error") or ""),
+            int(state.get("Pid") or 0),
         )
 
     def signal(self, name: str, signal: str) -> None:

@@ -79,6 +79,11 @@ class ContainerTrial(Trial):
         return {"engine": self._engine.url, "container": self.name}
 
     @property
+    def pid(self) -> int:
+        state = self._engine.look(self.name)
+        return state.pid if state else 0
+
+    @property
     def _lives(self) -> bool:
         # The engine is asked now and then only: the admin socket is asked in between.
         if time.monotonic() - self._looked_s > _LOOK_EVERY_S:
