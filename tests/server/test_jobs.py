@@ -20,6 +20,7 @@ from argosy.server.image_runs import ImageRuns
 from argosy.server.jobs import Jobs
 from argosy.server.operations import Job, OperationRunner, Step
 from argosy.server.placement import Placement
+from argosy.server.scratch_replicas import ScratchReplicas
 from argosy.server.trials import Trials
 from argosy.server.tuner import Tuner
 from argosy.services.registry import ServiceRegistry
@@ -43,6 +44,8 @@ class Deploys:
         models = ModelRegistry(shelf.database, shelf.blobs, Settings())
         self.engine, self.layout = FakeEngine(shelf.folder), OciLayout(shelf.folder / "oci")
         engines, self.engine_images = FakeEngines(self.engine), EngineImages(self.layout, set)
+        nowhere = Home(Path("/nowhere"))
+        scratch = ScratchReplicas(nowhere, engines, self.engine_images)
         self.jobs = Jobs(
             Settings(),
             shelf.blobs,
@@ -54,20 +57,13 @@ class Deploys:
             None,  # type: ignore[arg-type]
             services.registry,
             services.reconciler,
-            Trials(Home(Path("/nowhere")), models, shelf.manifests, None),  # type: ignore[arg-type]
-            Tuner(Home(Path("/nowhere")), services.registry, None),  # type: ignore[arg-type]
+            Trials(nowhere, models, shelf.manifests, None),  # type: ignore[arg-type]
+            Tuner(nowhere, services.registry, shelf.images, None, scratch),  # type: ignore[arg-type]
             Leases(),
             Placement(
                 EnvironmentRegistry(shelf.database), services.registry, shelf.images, engines, self.engine_images
             ),
-            ImageRuns(
-                Home(Path("/nowhere")),
-                shelf.images,
-                None,  # type: ignore[arg-type]
-                EnvironmentRegistry(shelf.database),
-                engines,
-                self.engine_images,
-            ),
+            ImageRuns(shelf.images, None, EnvironmentRegistry(shelf.database), engines, scratch),  # type: ignore[arg-type]
         )
         self.runner = OperationRunner(shelf.database, self.jobs.kinds(), 2)
         self._ended = threading.Event()

@@ -17,7 +17,7 @@ class ScratchReplicas:
     def __init__(self, home: Home, engines: Engines, engine_images: EngineImages) -> None:
         self._home, self._engines, self._engine_images = home, engines, engine_images
 
-    def trial(self, launch: Launch, limits: Limits, check: Callable[[], None], say: Callable[[str], object]) -> Trial:
+    def trial(self, launch: Launch, limits: Limits, check: Callable[[], None], say: Callable[[str], None]) -> Trial:
         """It starts when it is entered. An image that its engine does not have yet is loaded before, which `say`
         tells."""
         if launch.container is None:
