@@ -60,12 +60,14 @@ class Runs:
 
     def another_control_plane(self) -> None:
         engines = FakeEngines(self.engine)
+        self.scratch = ScratchReplicas(self.home, engines, EngineImages(self.layout, set))
+        self.scratch.clean()
         self.runs = ImageRuns(
             self.shelf.images,
             SimpleNamespace(runnable=self._runnable),  # type: ignore[arg-type]
             self.environments,
             engines,
-            ScratchReplicas(self.home, engines, EngineImages(self.layout, set)),
+            self.scratch,
         )
 
     def _runnable(self, reference: object) -> Any:
@@ -125,7 +127,9 @@ def test_a_crash_over_the_start_leaves_no_container(box: Runs) -> None:
         box.run(job)
     (lost,) = box.engine.containers
     box.engine.cut_off = False
+    (folder,) = (box.home.run / "t").iterdir()
     box.another_control_plane()
+    assert not folder.exists()
     box.run(box.job(**job.made))
     assert lost not in box.engine.containers
 

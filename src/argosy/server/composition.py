@@ -152,6 +152,7 @@ class ControlPlane:
         recipes = ManifestBuilder(models, manifests, blobs, settings)
         trials = Trials(home, models, manifests, builder)
         scratch = ScratchReplicas(home, engines, engine_images)
+        scratch.clean()
         tuner = Tuner(home, services, images, launcher, scratch)
         placement = Placement(environments, services, images, engines, engine_images)
         jobs = Jobs(

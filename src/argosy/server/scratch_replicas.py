@@ -6,6 +6,7 @@ from typing import Any
 
 from argosy.environments.container.engines import Engines
 from argosy.environments.container.images import EngineImages
+from argosy.environments.container.replica import remove_folder
 from argosy.environments.container.trial import ContainerTrial
 from argosy.environments.target import Launch
 from argosy.environments.trial import Limits, Trial, end_leftover
@@ -16,6 +17,12 @@ from argosy.settings import Home
 class ScratchReplicas:
     def __init__(self, home: Home, engines: Engines, engine_images: EngineImages) -> None:
         self._home, self._engines, self._engine_images = home, engines, engine_images
+
+    def clean(self) -> None:
+        """Remove the folders that earlier control planes have left. Called before anything starts."""
+        with contextlib.suppress(FileNotFoundError):
+            for folder in (self._home.run / "t").iterdir():
+                remove_folder(folder)
 
     def trial(self, launch: Launch, limits: Limits, check: Callable[[], None], say: Callable[[str], None]) -> Trial:
         """It starts when it is entered. An image that its engine does not have yet is loaded before, which `say`
