@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -175,9 +174,7 @@ def test_a_new_guard_needs_no_reload(gateway: Gateway, folder: Path) -> None:
         gateway.apply([route("iris", iris, max_connections=1)])
         # The idle connection would have kept a retired worker alive.
         assert gateway.status()["retired_workers"] == 0
-        began = time.monotonic()
-        assert tuple(await asyncio.gather(scored(gateway.port), scored(gateway.port))) == (200, 200)
-        assert time.monotonic() - began >= 2, "one after the other, a second each"
+        assert sorted(await asyncio.gather(scored(gateway.port), scored(gateway.port))) == [200, 429]
         await client.close()
         await iris.stop()
 

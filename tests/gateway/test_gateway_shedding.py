@@ -1,12 +1,13 @@
 """A replica refuses what it never started with 425: it is tried on another replica, and the client sees 429 or 503."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from argosy.gateway.gateway import Gateway
-from gateway.harness import Client, Load, Replica, route
+from gateway.harness import Client, Load, Replica, route, until
 
 SCORE = "/api/v1/service/iris/score"
 
@@ -87,5 +88,34 @@ def test_a_replica_alone_is_asked_once(gateway: Gateway, folder: Path) -> None:
         assert alone.refused == 5
         await client.close()
         await alone.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("overload_status", [429, 503])
+def test_beyond_the_guards_the_gateway_refuses(gateway: Gateway, folder: Path, overload_status: int) -> None:
+    """At once, without a queue of its own, and only while that much is under way."""
+
+    async def scored(replica_sleeps_s: str) -> tuple[int, object]:
+        client = Client(gateway.port)
+        answer = await client.request(SCORE, b"x", {"x-sleep": replica_sleeps_s})
+        await client.close()
+        if answer.status == 200:
+            return 200, None
+        assert answer.headers["retry-after"] == "1" and answer.headers["x-request-id"]
+        return answer.status, answer.json["error"]["code"]
+
+    async def scenario() -> None:
+        replicas = [await Replica(name, folder).start() for name in "ab"]
+        gateway.apply([replace(route("iris", *replicas, max_connections=2), overload_status=overload_status)])
+        begun = [asyncio.create_task(scored("2")) for _ in range(4)]
+        await until(lambda: gateway.counters()["iris"]["sessions"] == 4)
+        assert await scored("0") == (overload_status, "queue_full")
+        assert not any(task.done() for task in begun), "nobody waited for them"
+        assert [await task for task in begun] == [(200, None)] * 4
+        assert await scored("0") == (200, None)
+        assert sum(replica.refused for replica in replicas) == 0
+        for replica in replicas:
+            await replica.stop()
 
     asyncio.run(scenario())

@@ -39,6 +39,13 @@ def not_found(condition: str) -> str:
     return f"http-request return status 404 {_JSON} string {_quoted(_body('not_found', message))} {_ID} {condition}"
 
 
+def shed(status: int, condition: str) -> str:
+    """As a replica refuses (argosy_serving/refusals.py), when so much is under way that all of them would."""
+    body = _body("queue_full", "More requests are under way than the replicas could take.", {"reason": "queue_full"})
+    headers = f"{_ID} hdr retry-after {RETRY_AFTER_S}"
+    return f"http-request return status {status} {_JSON} string {_quoted(body)} {headers} {condition}"
+
+
 def service_not_found() -> list[str]:
     """The name is repeated only when it could be a service's: nothing else a client sends is echoed."""
     named = _body("service_not_found", "There is no service NAME here.", {"noun": "service", "name": "NAME"})

@@ -10,7 +10,7 @@ worker that a replica left. So it hands it on to the current worker over the `re
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from argosy.gateway import answers
@@ -19,6 +19,8 @@ from argosy.gateway.routes import HOLD, Route, Server
 _SERVER_MARGIN_MS = 5_000
 _KEEP_ALIVE_S = 60
 _BACKEND = "service_"
+# Who holds requests bounds them by itself; without any number HAProxy could not say how many more it takes.
+_HELD = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def service_of(backend: str) -> str | None:
 
 def shape_of(listener: Listener, routes: Sequence[Route]) -> str:
     """Digest of everything in the file that runtime commands cannot change."""
-    bare = [Route(route.service, (), route.timeout_ms, 1, route.hold) for route in routes]
+    bare = [replace(route, servers=(), max_connections=1) for route in routes]
     text = _render(listener, bare, "") + listener.pem_digest
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -246,10 +248,12 @@ def _service(route: Route) -> list[str]:
         f"timeout check {check_ms}ms",
         # Alone, a replica that refuses has nobody beside it: asking it again would double what refusing costs.
         "http-request disable-l7-retry if { nbsrv le 1 }",
+        # A queue would keep callers waiting for work that replicas then refuse, and each costs more than this answer.
+        answers.shed(route.overload_status, "if { be_conn_free le 0 } { nbsrv gt 0 }"),
         "option httpchk",
         "http-check send meth GET uri /readyz ver HTTP/1.1 hdr host gateway hdr connection close",
         "http-check expect status 200",
         *(server_line(route, server) for server in route.servers),
         # Not checked: when nobody listens there, the connection fails and the answer is 503 all the same.
-        *([f"server {HOLD} {route.hold} backup"] if route.hold else []),
+        *([f"server {HOLD} {route.hold} maxconn {_HELD} backup"] if route.hold else []),
     ]

@@ -32,6 +32,7 @@ def table(routes: Mapping[str, ServiceRoute], hold: Path) -> list[Route]:
             route.timeout_ms,
             route.max_connections,
             f"unix@{hold}" if route.on_demand else None,
+            route.overload_status,
         )
         for route in routes.values()
     ]

@@ -392,7 +392,8 @@ class Reconciler:
             guard = 4 * (settings.max_concurrent_requests + settings.max_queued_requests) + _BATCHES
             on_demand = state.stored is not None and state.stored.on_demand and not state.stored.deleting
             servers = tuple(sorted(state.routed.items()))
-            routes[name] = ServiceRoute(name, servers, settings.request_timeout_ms, guard, on_demand)
+            limits = (settings.request_timeout_ms, guard, on_demand, settings.overload_status)
+            routes[name] = ServiceRoute(name, servers, *limits)
         return routes
 
     def _state(self, name: str) -> Tended:

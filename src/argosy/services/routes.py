@@ -18,6 +18,7 @@ class ServiceRoute:
     timeout_ms: int
     max_connections: int
     on_demand: bool = False
+    overload_status: int = 429
 
 
 class Router(Protocol):
