@@ -33,6 +33,8 @@ class Replica:
     refused: int = 0
     aborted: int = 0
     in_flight: int = 0
+    accepted: int = 0
+    checked: int = 0
     _listener: socket.socket | None = None
     _open: dict[asyncio.Task[None], socket.socket] = field(default_factory=dict)
 
@@ -52,6 +54,7 @@ class Replica:
     def _accept(self, listener: socket.socket) -> None:
         with suppress(BlockingIOError):
             connection, _ = listener.accept()
+            self.accepted += 1
             task = asyncio.create_task(self._connection(connection))
             self._open[task] = connection
             task.add_done_callback(lambda task: self._open.pop(task).close())
@@ -89,6 +92,7 @@ class Replica:
         line, headers = await read_head(reader)
         method, path, _ = line.split(" ", 2)
         if path == "/readyz":
+            self.checked += 1
             await reply(writer, 200 if self.ready else 503, {})
             return False
         if self.shed:

@@ -85,3 +85,21 @@ def test_only_readyz_takes_a_busy_replica_out_and_back(gateway: Gateway, folder:
         await two.stop()
 
     asyncio.run(scenario())
+
+
+def test_connections_to_a_replica_are_used_again(gateway: Gateway, folder: Path) -> None:
+    """Also to one that was added without a reload: opening one for each request costs as much as the rest of it."""
+
+    async def scenario() -> None:
+        iris, new = await Replica("a", folder).start(), await Replica("b", folder).start()
+        gateway.apply([route("iris", iris)])
+        gateway.apply([route("iris", new)])
+        client = Client(gateway.port)
+        for _ in range(50):
+            assert (await client.request("/api/v1/service/iris/score")).json["replica"] == "b"
+        await client.close()
+        assert new.served == 50 and new.accepted - new.checked < 10
+        for replica in (iris, new):
+            await replica.stop()
+
+    asyncio.run(scenario())

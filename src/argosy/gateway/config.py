@@ -84,11 +84,12 @@ def server_options(route: Route) -> str:
     """Options of a server line, in the file as in `add server` (which inherits no defaults).
 
     Only failed connections count as errors: an answer of any status says the replica lives. A crashed replica is left
-    out at the third refused connection, and each of those requests was repeated on another replica.
+    out at the third refused connection, and each of those requests was repeated on another replica. Without
+    `pool-max-conn` HAProxy 2.6 keeps no idle connection to a server that was added, and opens one for each request.
     """
     return (
         f"maxconn {route.max_connections} check inter 1s fastinter 500ms downinter 500ms fall 2 rise 1 "
-        "observe layer4 error-limit 3 on-error mark-down pool-purge-delay 1s"
+        "observe layer4 error-limit 3 on-error mark-down pool-purge-delay 1s pool-max-conn -1"
     )
 
 
