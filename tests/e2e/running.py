@@ -1,5 +1,6 @@
 """A whole Argosy in a home of its own, driven by the real command line."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -124,6 +125,14 @@ class Argosy:
             except psutil.Error:
                 continue
         return [p for p in mine if p.pid != os.getpid()]
+
+    def commands(self) -> list[str]:
+        """Their command lines; of one that ends meanwhile there is none."""
+        found = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                found.append(" ".join(process.cmdline()))
+        return found
 
 
 class RecipeFolder:

@@ -140,4 +140,4 @@ def test_a_damaged_home(fresh: Argosy, name: str) -> None:
     assert done.code in (0, 2)
     if done.code:
         assert name in done.err or str(fresh.home) in done.err
-        assert [p for p in fresh.processes() if "argosy.server" in " ".join(p.cmdline())] == []
+        assert [words for words in fresh.commands() if "argosy.server" in words] == []

@@ -36,7 +36,7 @@ def test_a_model_that_waits_gets_slots(argosy: Argosy, recipe: RecipeFolder, tmp
     service = argosy.json("service", "show", "waits")
     assert service["settings"]["max_concurrent_requests"] == proposal["max_concurrent_requests"]
     assert service["replicas_wanted"] == proposal["replicas"]
-    assert not [p for p in argosy.processes() if "waits-test" in " ".join(p.cmdline())], "the scratch replica is gone"
+    assert not [words for words in argosy.commands() if "waits-test" in words], "the scratch replica is gone"
 
 
 def test_what_cannot_be_measured_is_said(argosy: Argosy, recipe: RecipeFolder) -> None:
