@@ -57,6 +57,8 @@ class EngineServer:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self.program, *places],
+                # Podman's monitor leaves a file `oom` where it was started.
+                cwd=self.folder,
                 env={**os.environ, "CONTAINERS_CONF": str(self.folder / "containers.conf")},
                 stdout=log,
                 stderr=log,
