@@ -272,7 +272,7 @@ class App:
 
     def _arrived_at(self, request: Request, settings: LiveSettings) -> float:
         """When the request reached the gateway first: one that was sent on waited elsewhere already."""
-        given = request.headers.get(b"x-argosy-arrival") if self._spec.behind_gateway else None
+        given = request.headers.get(b"x-argosy-arrival") if request.behind_gateway else None
         return request.arrived_at - since_arrival_s(given, settings.request_timeout_ms / 1000)
 
     @staticmethod
@@ -305,7 +305,7 @@ class App:
             status = refusal.outer_status(self._settings().overload_status)
             if count:
                 self.metrics.refused(refusal.code)
-            if self._spec.behind_gateway and count:
+            if request.behind_gateway and count:
                 headers += [(b"x-argosy-shed", refusal.code.encode()), (b"x-argosy-overload", b"%d" % status)]
                 status = 425
         if isinstance(refusal, ScoringTimeout):
@@ -364,7 +364,7 @@ class App:
     def _document(self, render: "Callable[[documents.About, Schema | None], bytes]", prefix: str) -> Handler:
         def answer(request: Request) -> Answer:
             settings = self._settings()
-            forwarded = request.headers.get(b"x-forwarded-proto") if self._spec.behind_gateway else None
+            forwarded = request.headers.get(b"x-forwarded-proto") if request.behind_gateway else None
             scheme = forwarded.decode() if forwarded in (b"http", b"https") else settings.scheme
             key = (render, prefix, scheme, settings.auth, self.schema is None)
             if key not in self._documents:

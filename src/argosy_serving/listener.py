@@ -17,13 +17,16 @@ _BACKLOG = 2048
 class Listener:
     """`handle` answers the requests of all its connections."""
 
-    def __init__(self, handle: Handle, address: Address, shared: bool = False) -> None:
-        """`shared`: every user who reaches the folder of a unix socket may connect."""
-        self._handle, self.address, self._shared = handle, address, shared
+    def __init__(self, handle: Handle, address: Address, shared: bool = False, behind_gateway: bool = False) -> None:
+        """`shared`: every user who reaches the folder of a unix socket may connect. `behind_gateway`: only it does."""
+        self._handle, self.address, self._shared, self._behind_gateway = handle, address, shared, behind_gateway
         self._connections: set[Connection] = set()
         self._date = b""
         self._server: asyncio.AbstractServer | None = None
         self.port = 0
+
+    def __str__(self) -> str:
+        return f"{self.address.host}:{self.port}" if self.port else str(self.address)
 
     async def open(self) -> None:
         """Raises OSError when the address cannot be had."""
@@ -32,7 +35,9 @@ class Listener:
             self.port = listening.getsockname()[1]
         self.tick()
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._handle, self._connections, lambda: self._date), sock=listening, backlog=_BACKLOG
+            lambda: Connection(self._handle, self._connections, lambda: self._date, self._behind_gateway),
+            sock=listening,
+            backlog=_BACKLOG,
         )
 
     def tick(self) -> None:
@@ -48,7 +53,7 @@ class Listener:
         return any(connection.busy or connection.unsent for connection in self._connections)
 
     def hide(self) -> None:
-        """Let no new caller find the unix socket; those that have connected are still served."""
+        """Let no new caller find the socket; those that have connected are still served."""
         if self.address.unix:
             Path(self.address.unix).unlink(missing_ok=True)
 

@@ -90,6 +90,11 @@ class Request:
         """True when the caller has closed the connection."""
         return self._connection.gone
 
+    @property
+    def behind_gateway(self) -> bool:
+        """The gateway sent it: its headers about callers can be believed."""
+        return self._connection.behind_gateway
+
     def respond(self, answer: Answer) -> None:
         """Once for each request, now or later."""
         self._connection.respond(self, answer)

@@ -50,8 +50,11 @@ Handle = Callable[[Request], None]
 class Connection(asyncio.Protocol):
     """One connection. `handle(request)` must lead to one `request.respond(answer)`."""
 
-    def __init__(self, handle: Handle, connections: "set[Connection]", date: Callable[[], bytes]) -> None:
+    def __init__(
+        self, handle: Handle, connections: "set[Connection]", date: Callable[[], bytes], behind_gateway: bool = False
+    ) -> None:
         self._handle, self._connections, self._date = handle, connections, date
+        self.behind_gateway = behind_gateway
         self.loop = asyncio.get_running_loop()
         self.gone = False
         self._parser = httptools.HttpRequestParser(self)

@@ -58,7 +58,9 @@ class Replica:
         self._state = State(started_at=now.isoformat(timespec="milliseconds"))
         self._admission = Admission(self._loop, spec.slots, lambda: settings.current, image.max_batch_size)
         self._app = App(spec, image, self._state, self._admission, lambda: settings.current)
-        self._data = Listener(self._app.handle, spec.listen, spec.shared)
+        self._data = [Listener(self._app.handle, spec.listen, spec.shared, spec.behind_gateway)]
+        if spec.direct is not None:
+            self._data.append(Listener(self._app.handle, spec.direct))
         admission = self._admission
         self._slots = Slots(
             self._loop, spec.slots, admission.finished, admission.began, self._end_request, admission.batches_off
@@ -71,7 +73,8 @@ class Replica:
 
     async def serve(self) -> int:
         """Until drained or failed; the exit code. The sockets answer from the start, with 503 while loading."""
-        await self._data.open()
+        for listener in self._data:
+            await listener.open()
         # Before the admin socket: who has seen that answer may signal.
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._terminate)
@@ -90,14 +93,15 @@ class Replica:
             await admin.open()
         self._apply_settings()
         threading.Thread(target=self._keep_house, name="housekeeping", daemon=True).start()
-        where = f"{self._spec.listen.host}:{self._data.port}" if self._data.port else str(self._spec.listen)
+        where = " and ".join(map(str, self._data))
         logger.info("Replica %s of %s revision %d listens on %s", *self._names(), where)
         self._start(self._beat(admin))
         self._start(self._watch_init())
         self._slots.start(self._prepare)
         code = await self._ended
         self._closing.set()
-        await self._data.close()
+        for listener in self._data:
+            await listener.close()
         if admin is not None:
             admin.hide()
             await admin.close()
@@ -185,7 +189,8 @@ class Replica:
     async def _beat(self, admin: "Listener | None") -> None:
         while True:
             await asyncio.sleep(_BEAT_S)
-            self._data.tick()
+            for listener in self._data:
+                listener.tick()
             if admin is not None:
                 admin.tick()
             if self._admission.hopeless():
@@ -232,10 +237,11 @@ class Replica:
         until = monotonic() + limit_s
         hidden_at = 0.0
         while monotonic() < until:
-            if self._admission.occupied or self._data.busy:
+            if self._admission.occupied or any(listener.busy for listener in self._data):
                 hidden_at = hidden_at and monotonic()
             elif not hidden_at:
-                self._data.hide()
+                for listener in self._data:
+                    listener.hide()
                 hidden_at = monotonic()
             elif monotonic() - hidden_at > _BACKLOG_S:
                 self._end(DRAINED)

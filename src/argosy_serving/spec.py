@@ -33,6 +33,7 @@ class Address:
 class Spec:
     """`spec.json`. Times are in seconds; `lock`, `failure`, `settings`, `log` and `admin` may be absent (None).
 
+    `direct` is a second address for callers who come past the gateway, where there is one at `listen`.
     `shared`: sockets and log are for another user of the machine too; what keeps others away are the folders above.
     """
 
@@ -43,6 +44,7 @@ class Spec:
     listen: Address
     scratch: Path
     sha256: str
+    direct: "Address | None" = None
     admin: "Address | None" = None
     lock: "Path | None" = None
     failure: "Path | None" = None
@@ -109,6 +111,7 @@ def load_spec(path: Path) -> Spec:
         listen=_address(path, "listen", data.get("listen")),
         scratch=Path(read.text("scratch")),
         sha256=hashlib.sha256(raw).hexdigest(),
+        direct=None if data.get("direct") is None else _address(path, "direct", data["direct"]),
         admin=None if data.get("admin") is None else _address(path, "admin", data["admin"]),
         log_limit_bytes=int(read.number("log_limit_bytes", 10_000, 10_000_000)),
         slots=int(read.number("slots", 1, 1)),

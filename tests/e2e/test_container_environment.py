@@ -115,6 +115,14 @@ class Box:
             found = [client.inspect_container(container)["HostConfig"] for container in self.containers(name)]
         return {(one["NanoCpus"] / 1e9, one["Memory"]) for one in found}
 
+    def doors(self, name: str) -> list[tuple[str, int]]:
+        """Where its containers' ports are published: (address, port) of each."""
+        with contextlib.closing(docker.APIClient(self.engine.url)) as client:
+            found = [client.inspect_container(container)["NetworkSettings"] for container in self.containers(name)]
+        (published,) = {tuple(one["Ports"]) for one in found}
+        assert published == ("5001/tcp",)
+        return [(door["HostIp"], int(door["HostPort"])) for one in found for door in one["Ports"]["5001/tcp"]]
+
     def replaced(self, name: str, before: set[str]) -> Any:
         """The service, once it is healthy without any of the replicas of `before`."""
         shown = self.show(name)
@@ -152,8 +160,13 @@ def test_one_service_from_a_model_file_to_nothing(box: Box) -> None:
     assert box.score("whole", 1, 2) == [2.0, 4.0]
     assert len(box.containers("whole")) == 2 and box.containers("whole") == box.replicas("whole")
     assert box.limits("whole") == {(0.5, 300 << 20)}
+    doors = box.doors("whole")
+    assert len(doors) == 2 and {address for address, _ in doors} == {"127.0.0.1"}
+    direct = [f"http://127.0.0.1:{port}/api/v1/service/whole/score" for _, port in doors]
     old = argosy.key("whole")
+    assert [call(url, {"numbers": [1]}, token=old).json for url in direct] == [[2.0], [2.0]]
     argosy.ok("service", "keys", "whole", "--regenerate", "primary")
+    assert [call(url, {"numbers": [1]}, token=old).status for url in direct] == [401, 401]
     assert call(shown["scoring_url"], {"numbers": [1]}, token=old).status == 401
     assert box.score("whole", 1) == [2.0], "with the new one"
     argosy.ok("service", "update", "whole", "--max-queued-requests", "7")

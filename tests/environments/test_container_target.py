@@ -114,7 +114,7 @@ def test_one_replica_from_start_to_end(harbour: Harbour) -> None:
 def test_what_a_container_is_started_with(harbour: Harbour) -> None:
     replica = harbour.start(memory_bytes=1 << 28, MINE="1", PYTHONPATH="/mine", OMP_NUM_THREADS="3")
     order = harbour.engine.containers[f"argosy-{replica}"].order
-    assert order.image == harbour.images.tag(harbour.image) and order.user == "65532:65532"
+    assert order.image == harbour.images.tag(harbour.image) and (order.user, order.port) == ("65532:65532", 5001)
     assert (order.variables["MINE"], order.variables["OMP_NUM_THREADS"], order.memory_bytes) == ("1", "3", 1 << 28)
     assert "PYTHONPATH" not in order.variables, "the image could not start with another"
     assert order.labels == {

@@ -157,13 +157,17 @@ class Replica:
         """One that the caller keeps, and closes."""
         return UnixConnection(self.sock)
 
-    def get(self, url: str, headers: Mapping[str, str] | None = None, method: str = "GET") -> Reply:
-        return exchange(self.sock, method, url, None, headers or {})
+    def get(
+        self, url: str, headers: Mapping[str, str] | None = None, method: str = "GET", sock: Path | None = None
+    ) -> Reply:
+        return exchange(sock or self.sock, method, url, None, headers or {})
 
-    def score(self, body: Any, headers: Mapping[str, str] | None = None, url: str = "/score") -> Reply:
+    def score(
+        self, body: Any, headers: Mapping[str, str] | None = None, url: str = "/score", sock: Path | None = None
+    ) -> Reply:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         all_headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json", **(headers or {})}
-        return exchange(self.sock, "POST", url, raw, all_headers)
+        return exchange(sock or self.sock, "POST", url, raw, all_headers)
 
     def aside(self, body: Any) -> list[Reply]:
         """Score in a thread; the list gets the reply, or stays empty when the replica goes away."""

@@ -24,9 +24,10 @@ def busy(replica: Any, until: Callable[..., Any]) -> Any:
     replica.write_image(SCRIPT, PLAIN)
 
     def start(seconds: float, **settings: Any) -> Any:
-        behind = settings.pop("behind_gateway", False)
+        direct = {"unix": str(replica.folder / "direct")} if settings.pop("direct", False) else None
+        behind = settings.pop("behind_gateway", direct is not None)
         replica.write_settings(**{"max_queued_requests": 1, "max_queue_wait_ms": 10_000, **settings})
-        replica.start(behind_gateway=behind)
+        replica.start(behind_gateway=behind, direct=direct)
         replica.aside({"x": seconds})
         until(lambda: replica.admin("GET", "/status").json["in_flight"] == 1)
         return replica
@@ -64,6 +65,26 @@ def test_behind_a_gateway(busy: Any, until: Callable[..., Any], status: int) -> 
     assert reply.headers["x-argosy-shed"] == "queue_full"
     assert reply.headers["x-argosy-overload"] == str(status)
     assert int(reply.headers["retry-after"]) >= 1
+
+
+def test_past_the_gateway(busy: Any, until: Callable[..., Any]) -> None:
+    """Who comes by the other door is answered as its own caller, and not believed what only the gateway knows."""
+    replica = busy(2.5, direct=True)
+    waiting = wait_in_line(replica, until)
+    door = replica.folder / "direct"
+    reply = replica.score({"x": 0}, sock=door)
+    assert (reply.status, reply.error["code"]) == (429, "queue_full")
+    assert "x-argosy-shed" not in reply.headers
+    assert replica.score({"x": 0}, {"authorization": "Bearer guessed"}, sock=door).status == 401
+    reply = replica.get(
+        "/swagger.json", {"authorization": "Bearer the-primary-key", "x-forwarded-proto": "https"}, sock=door
+    )
+    assert reply.json["schemes"] == ["http"]
+    until(lambda: waiting)
+    assert replica.score({"x": 0}, sock=door).json == 3
+    assert replica.stop() == 0
+    with pytest.raises(OSError):
+        replica.score({"x": 0}, sock=door)
 
 
 def test_the_2017_status(busy: Any, until: Callable[..., Any]) -> None:

@@ -11,7 +11,10 @@ from argosy.images.docker.engine import Engine
 
 @dataclass(frozen=True)
 class Order:
-    """A container to run. `mounts` maps folders of the machine to folders in it; `cpu` in cores."""
+    """A container to run. `mounts` maps folders of the machine to folders in it; `cpu` in cores.
+
+    `port` is published on 127.0.0.1, as a port that the engine chooses.
+    """
 
     name: str
     image: str
@@ -23,6 +26,7 @@ class Order:
     cpu: float | None = None
     memory_bytes: int | None = None
     network: str | None = None
+    port: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class ContainerEngine(Engine):
                 user=order.user,
                 environment=dict(order.variables),
                 labels=dict(order.labels),
+                ports=[order.port] if order.port else None,
                 host_config=self._limits(client, order),
                 # A container gets what its order says, not what the machine's configuration of Docker has.
                 use_config_proxy=False,
@@ -135,6 +140,7 @@ class ContainerEngine(Engine):
             # Starting again is the control plane's work.
             restart_policy={"Name": "no"},
             **({"network_mode": order.network} if order.network else {}),
+            **({"port_bindings": {order.port: ("127.0.0.1",)}} if order.port else {}),
             **memory,
             **cpu,
         )

@@ -26,6 +26,7 @@ from argosy.environments.container.engine import State
 from argosy.environments.run_folder import RunFolder
 from argosy.environments.share import thread_variables
 from argosy.environments.target import Launch
+from argosy.images.oci.build import PORT
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 HOME, ENVIRONMENT, SERVICE, REVISION, REPLICA = (
     f"io.argosy.{name}" for name in ("home", "environment", "service", "revision", "replica")
 )
-USER = "65532:65532"
 SHARED, LOGS = "/run/argosy", "/var/log/argosy"
 IMAGE = Path("/opt/argosy/image")
 # Of the image; without them it could not start.
@@ -123,6 +123,7 @@ def orders(replica: str, launch: Launch, started_at: str, log_limit_bytes: int) 
         "revision": launch.revision,
         "image": str(IMAGE),
         "listen": {"unix": f"{SHARED}/sock"},
+        "direct": {"host": "0.0.0.0", "port": PORT},  # noqa: S104 (published on the machine's loopback)
         "admin": {"unix": f"{SHARED}/admin"},
         "shared": True,
         "lock": f"{SHARED}/lock",

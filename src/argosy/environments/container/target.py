@@ -28,7 +28,6 @@ from argosy.environments.container.replica import (
     REVISION,
     SERVICE,
     SHARED,
-    USER,
     ContainerReplica,
     container_name,
     load,
@@ -46,6 +45,7 @@ from argosy.environments.run_folder import ask_load
 from argosy.environments.service_files import ServiceFiles
 from argosy.environments.target import Launch, Load, Observed
 from argosy.errors import EngineFailed, EngineUnreachable, Error, StorageFailed
+from argosy.images.oci.build import PORT, USER
 from argosy.records import utc_now
 from argosy.settings import Home
 
@@ -330,6 +330,7 @@ class ContainerTarget:
             mounts={replica.folder: SHARED, self._logs.folder(launch.service, replica.id): LOGS},
             cpu=launch.cpu,
             memory_bytes=launch.container.memory_bytes,
+            port=PORT,
         )
 
     def _remove_folders(self, own: Path, service: str, replica_id: str) -> None:

@@ -10,7 +10,6 @@ from argosy.environments.container.engine import ContainerEngine, Order, State
 from argosy.environments.container.replica import (
     HOME,
     SHARED,
-    USER,
     ContainerReplica,
     open_folder,
     orders,
@@ -21,6 +20,7 @@ from argosy.environments.container.replica import (
 from argosy.environments.target import Launch
 from argosy.environments.trial import Limits, Trial
 from argosy.errors import EngineFailed
+from argosy.images.oci.build import USER
 from argosy.records import utc_now
 from argosy.settings import Home
 
