@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -39,6 +40,11 @@ class EngineServer:
     def url(self) -> str:
         return f"unix://{self.folder}/sock"
 
+    @property
+    def bridge(self) -> str:
+        """The network device of its containers: names of devices have 15 letters at most."""
+        return f"br-{self.folder.name[-8:]}"
+
     def start(self) -> None:
         (self.folder / "containers.conf").write_text(_CONFIGURATION)
         sock = self.folder / "sock"
@@ -48,10 +54,10 @@ class EngineServer:
                 *("--root", f"{self.folder}/root", "--runroot", f"{self.folder}/run"),
                 *("system", "service", "--time=0", self.url),
             ],
-            # Without a network of its own: it shares the machine with other engines.
+            # It shares the machine's packet filter with other engines, so it goes without; ports need none.
             "docker": [
                 *("--data-root", f"{self.folder}/root", "--exec-root", f"{self.folder}/run", "-H", self.url),
-                *("--pidfile", f"{self.folder}/pid", "--bridge", "none", "--iptables=false"),
+                *("--pidfile", f"{self.folder}/pid", "--bridge", self.bridge, "--iptables=false", "--ip-masq=false"),
             ],
         }[self.kind]
         with (self.folder / "log").open("ab") as log:
@@ -104,6 +110,8 @@ def running(kind: str, program: str, store_bytes: int = 0) -> Iterator[EngineSer
     """With `store_bytes` it has room for images of so many bytes."""
     # Short: Podman refuses long folders.
     server = EngineServer(kind, program, Path(tempfile.mkdtemp(prefix=f"{kind}-")))
+    if kind == "docker":
+        _make_bridge(server.bridge)
     store = server.folder / "root"
     store.mkdir()
     if store_bytes:
@@ -118,3 +126,12 @@ def running(kind: str, program: str, store_bytes: int = 0) -> Iterator[EngineSer
         for place in sorted((path for path in mounted if path.startswith(str(server.folder))), reverse=True):
             subprocess.run(["umount", "--lazy", place], check=False)
         shutil.rmtree(server.folder, ignore_errors=True)
+        if kind == "docker":
+            subprocess.run(["ip", "link", "delete", server.bridge], check=False)
+
+
+def _make_bridge(name: str) -> None:
+    network = f"10.{200 + secrets.randbelow(20)}.{secrets.randbelow(256)}.1/24"
+    subprocess.run(["ip", "link", "add", "name", name, "type", "bridge"], check=True)
+    subprocess.run(["ip", "address", "add", network, "dev", name], check=True)
+    subprocess.run(["ip", "link", "set", name, "up"], check=True)
