@@ -1,5 +1,7 @@
 """The reconciler on a real database with a target and a router of memory: deploys, rollouts, settings, adoption."""
 
+import dataclasses
+
 import pytest
 
 from argosy.errors import StorageFailed
@@ -188,7 +190,12 @@ def test_routes_hold_the_guard_of_the_gateway(services: Services) -> None:
     services.create(max_concurrent_requests=3, max_queued_requests=7, request_timeout_ms=1234)
     services.settle()
     route = services.router.routes["iris"]
-    assert (route.timeout_ms, route.max_connections) == (1234, 4 * (3 + 7) + 1024)
+    assert (route.timeout_ms, route.max_connections) == (1234, 4 * (3 + 7) + 64)
+    # They work in batches, and say so later than that they are ready: one that holds the interpreter is silent.
+    for name, replica in services.target.replicas.items():
+        services.target.replicas[name] = dataclasses.replace(replica, capacity=3 * 32)
+    services.step()
+    assert services.router.routes["iris"].max_connections == 4 * (3 * 32 + 7) + 64
 
 
 def test_a_service_whose_row_cannot_be_read_is_left_alone(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,7 @@ class RunFolder:
             started_at=self.started_at,
             in_flight=_count(answer, "in_flight") + _count(answer, "queued"),
             generation=_count(answer, "generation"),
+            capacity=_count(answer, "capacity"),
             reason=str(answer.get("reason") or ""),
         )
 

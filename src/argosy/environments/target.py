@@ -45,7 +45,8 @@ class Observed:
 
     `failure` is set when it is gone and did not end as it should: why, in one sentence. `deterministic` says that the
     replica itself found that it cannot work (its `init()` raised, say), so that another try would end the same.
-    `address` is where the gateway reaches it, `generation` the live settings it has taken over.
+    `address` is where the gateway reaches it, `generation` the live settings it has taken over, `capacity` how many
+    requests it works on at once; 0 when it has not said so yet.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Observed:
     started_at: str = ""
     in_flight: int = 0
     generation: int = 0
+    capacity: int = 0
     reason: str = ""
     failure: str | None = None
     deterministic: bool = False

@@ -27,7 +27,7 @@ class Route:
     """A service and the servers that take its requests.
 
     `timeout_ms` is the service's request timeout. `max_connections` bounds what HAProxy sends to one server at once;
-    it is a guard, 4 x (concurrency + queue) + 1024, since shedding is decided in the replica. Beyond it HAProxy itself
+    it is a guard, 4 x (capacity + queue) + 64, since shedding is decided in the replica. Beyond it HAProxy itself
     refuses with `overload_status`. `hold` is the address that takes requests while no server does; without it they are
     answered with 503.
     """

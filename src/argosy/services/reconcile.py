@@ -37,8 +37,8 @@ _WATCH_EVERY_S = 1.0
 # Beyond the request timeout, for the replica to notice and flush (design: drain_timeout).
 _DRAIN_MARGIN_S = 5.0
 _KILL_MARGIN_S = 5.0
-# Connections of a guard on top: room for requests that are answered in batches, which the replica alone knows.
-_BATCHES = 1024
+# Connections of a guard on top: requests whose bodies are on their way, and answers that are being read.
+_ON_THE_WAY = 64
 
 
 class Reconciler:
@@ -217,10 +217,10 @@ class Reconciler:
         may_start = unpushed is None and state.may_start
         steps = plan.actions(desired, seen, lost, may_start)
         acted = self._do_all(name, state, steps)
-        if stored is not None and not desired.deleting and not state.announced:
+        if stored is not None and not desired.deleting and state.announced != state.capacity:
             # Known to the gateway before its first replica is ready: callers get 503 meanwhile, not 404.
             self._table.change(state, dict(state.routed))
-            state.announced = True
+            state.announced = state.capacity
         if unpushed is not None:
             raise unpushed
         if acted or any(r.state in ("starting", "draining") for r in state.observed):
@@ -250,6 +250,7 @@ class Reconciler:
         came = {step.replica: address[step.replica] for step in steps if isinstance(step, plan.Route)}
         left = {step.replica for step in steps if isinstance(step, plan.Unroute)}
         self._table.change(state, {k: v for k, v in {**state.routed, **came}.items() if k not in left})
+        state.announced = state.capacity
 
     def _do(self, name: str, state: Tended, step: plan.Action) -> None:
         match step:
@@ -389,7 +390,9 @@ class Reconciler:
                 continue
             # One that was found running, but whose row could not be read yet, is served with the usual limits.
             settings = state.stored.settings if state.stored else ServiceSettings()
-            guard = 4 * (settings.max_concurrent_requests + settings.max_queued_requests) + _BATCHES
+            # More than there are slots when replicas work in batches, which they alone know.
+            capacity = max(settings.max_concurrent_requests, state.capacity)
+            guard = 4 * (capacity + settings.max_queued_requests) + _ON_THE_WAY
             on_demand = state.stored is not None and state.stored.on_demand and not state.stored.deleting
             servers = tuple(sorted(state.routed.items()))
             limits = (settings.request_timeout_ms, guard, on_demand, settings.overload_status)

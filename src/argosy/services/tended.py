@@ -17,7 +17,7 @@ _STEADY_S = 60.0
 class Tended:
     """`routed` has the addresses of the replicas that the gateway sends to, `lost` counts by revision those that
     vanished. `last_failure` is why a replica or rollout failed, `trouble` what keeps the reconciler from its work,
-    `announced` whether the gateway knows the service."""
+    `announced` the capacity that the gateway has been told, None while it does not know the service."""
 
     stored: Stored | None = None
     observed: list[Observed] = field(default_factory=list)
@@ -31,8 +31,13 @@ class Tended:
     failed_log: list[str] = field(default_factory=list)
     trouble: str = ""
     stale: bool = True
-    announced: bool = False
+    announced: int | None = None
     guard: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def capacity(self) -> int:
+        """Requests that one replica works on at once, as far as they have said."""
+        return max((replica.capacity for replica in self.observed), default=0)
 
     def start_anew(self) -> None:
         """What went wrong before counts no more."""
