@@ -202,7 +202,7 @@ import time
 ran = []
 def run(x):
     ran.extend(x[:, 0])
-    time.sleep(1.0)
+    time.sleep(5.0 if x[0, 0] == -2 else 1.0)
     return [len(ran)] * len(x)
 """
     start(replica, script, NUMBERS, size=2, max_queued_requests=0)
@@ -211,7 +211,7 @@ def run(x):
     statuses = [reply.status for reply in replies]
     assert statuses.count(200) == 3, "the batch under way has room for one more, and the next gathers two"
     assert statuses.count(429) == 5
-    late = together(replica, [{"x": [[9, 0]]}], {"x": [[-1, 0]]}, {"x-request-timeout-ms": "200"})
+    late = together(replica, [{"x": [[9, 0]]}], {"x": [[-2, 0]]}, {"x-request-timeout-ms": "200"})
     assert (late[0].status, late[0].error["code"]) == (429, "deadline")
     assert replica.score({"x": [[0, 0]]}).json == [6], "what was refused never started"
 
