@@ -18,7 +18,8 @@ class Listener:
     """`handle` answers the requests of all its connections."""
 
     def __init__(self, handle: Handle, address: Address, shared: bool = False, behind_gateway: bool = False) -> None:
-        """`shared`: every user who reaches the folder of a unix socket may connect. `behind_gateway`: only it does."""
+        """`shared`: every user who reaches the folder of a unix socket may connect. `behind_gateway`: who does
+        is the gateway."""
         self._handle, self.address, self._shared, self._behind_gateway = handle, address, shared, behind_gateway
         self._connections: set[Connection] = set()
         self._date = b""
