@@ -54,6 +54,7 @@ PARTS = {
     "docker-registry": Part(("docker-registry",), "apt-get install docker-registry"),
     "skopeo": Part(("skopeo",), "apt-get install skopeo"),
     "umoci": Part(("umoci",), "apt-get install umoci"),
+    "ip": Part(("ip", "/usr/sbin/ip"), "apt-get install iproute2"),
     "dockerd": Part(("dockerd", "/usr/sbin/dockerd"), "apt-get install docker.io"),
     "podman-compose": Part(("podman-compose",), "apt-get install podman-compose"),
     "podman": Part(("podman",), "apt-get install podman runc catatonit netavark aardvark-dns"),

@@ -75,6 +75,7 @@ def argosy(module_home: Path) -> Argosy:
 @pytest.fixture(scope="module", params=["podman", "docker"])
 def engine(request: pytest.FixtureRequest, require: Require) -> Iterator[EngineServer]:
     kind = str(request.param)
+    require("ip")
     with running(kind, require({"docker": "dockerd"}.get(kind, kind))) as server:
         yield server
 

@@ -19,6 +19,7 @@ def engine(request: pytest.FixtureRequest, require: Require) -> Iterator[str]:
     if os.geteuid() != 0:
         pytest.skip("needs root, to start container engines of its own: run the tests as root")
     kind, program = request.param
+    require("ip")
     with running(kind, require(program)) as server:
         yield server.url
 
